@@ -27,7 +27,7 @@ struct pool {
 	int host;	/* failure_domain=host: write back before the next step */
 
 	/* geometry, checked when opened */
-	const struct super_fmt *super;
+	const struct super_fmt *super;	/* &checked: a private copy, so that later damage cannot move it */
 	struct shared_fmt *shared;
 	struct a64 *hints;
 	struct segment_fmt *segment_table;
@@ -42,12 +42,28 @@ struct pool {
 	struct client **own;
 	pthread_key_t thread_key;	/* CXLSHM_JOIN_THREAD */
 
+	/* a test's crash hook, set before clients join; see crash.h */
+	void (*crash_hook)(void *arg, struct client *c, unsigned point);
+	void *crash_arg;
+
 	/* all open pools of the process, for fork(): see pool.c */
 	struct pool *prev, *next;
+
+	struct super_fmt checked;
 };
 
-/* cxlshm_pool_create(), _remove(), _open(), _info(), _space() are in pool.c; _close() is in cxlshm.c, which
- * leaves with the clients first and then calls this. */
+#define POOL_BYTES_MIN (1ull << 20)
+#define POOL_BYTES_MAX (1ull << 47)
+#define POOL_SLOTS_MIN 4u
+#define POOL_SLOTS_DEFAULT_MAX 1024u
+#define POOL_SEGMENTS_MIN 2u	/* claimable ones */
+
+/* pool_open_exclusive(): when only the superblock's copy is good, go by that. */
+#define POOL_USE_COPY (1u << 16)
+
+/* cxlshm_pool_open(), _info(), _space() are in pool.c, _remove() in pool_create.c.  _create() and _close() are
+ * in cxlshm.c, which makes the root directory between pool_make() and pool_seal(), and leaves with the
+ * clients before pool_unmap().  thread_key is client.c's to make and delete. */
 void pool_unmap(struct pool *pool);
 
 /* Lock bytes of the heap file, far behind its end. */
@@ -59,6 +75,47 @@ void pool_unmap(struct pool *pool);
  * cxlshm_pool_open().  For cxlshm_check(). */
 int pool_open_exclusive(const char *path, unsigned flags, struct pool **pool, struct cxlshm_error *error);
 
+/* Take, change (F_RDLCK, F_WRLCK) or drop (F_UNLCK) the OFD lock on one byte.  -EBUSY: somebody else's. */
+int pool_lock(int fd, short type, uint64_t byte);
+
+/*
+ * A new pool without its root directory, open and with LOCK_POOL held for writing.  pool_seal() makes it
+ * valid, and the handle one like cxlshm_pool_open()'s.  Crash before: what cxlshm_pool_create() with force
+ * takes.  To give up: pool_discard(), which deletes its files too.
+ */
+int pool_make(const char *path, const struct cxlshm_pool_options *options, struct pool **pool,
+	      struct cxlshm_error *error);
+int pool_seal(struct pool *pool, uint64_t root_dir);
+void pool_discard(struct pool *pool);
+
+/* Make both copies of the superblock good again from the one that is.  1: repaired, 0: both were good,
+ * -EUCLEAN: none is.  -EBUSY while the pool is open. */
+int pool_super_repair(const char *path, struct cxlshm_error *error);
+
+/* Within pool*.c.  pool_begin(): a handle with the directory open and nothing else; give it to pool_unmap().
+ * pool_heap_open(): the heap file, with the lock of LOCK_POOL; -ENOENT.  pool_map(): geometry from checked. */
+int pool_begin(const char *path, unsigned flags, struct pool **pool, struct cxlshm_error *error);
+int pool_heap_open(struct pool *pool, int flags, mode_t mode, short lock, struct cxlshm_error *error);
+int pool_map(struct pool *pool, struct cxlshm_error *error);
+
+/* pool_super.c.  _layout() fills in the geometry from pool_bytes, segment_shift and slots: -ERANGE one of
+ * them is out of its range, -ENOSPC too small for its slots.  _judge(): 0, or -EUCLEAN or -ENOTSUP with a
+ * sentence. */
+uint64_t pool_super_checksum(const struct super_fmt *super);
+uint64_t pool_super_fingerprint(void);
+uint32_t pool_super_default_slots(uint64_t pool_bytes);
+uint32_t pool_super_default_shift(uint64_t pool_bytes);
+int pool_super_layout(struct super_fmt *super);
+int pool_super_judge(const struct super_fmt *super, const char *path, struct cxlshm_error *error);
+int pool_super_read(int fd, struct super_fmt *first, struct super_fmt *copy);
+int pool_super_write(int fd, const struct super_fmt *super);
+int pool_super_wipe(int fd);
+
+static inline uint64_t pool_hint_words(uint32_t segments)
+{
+	return ((uint64_t)segments + 63) / 64;
+}
+
 /* Write a sentence into error, if there is one; returns rc, to be returned. */
 int error_set(struct cxlshm_error *error, int rc, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -66,9 +123,18 @@ int error_set(struct cxlshm_error *error, int rc, const char *format, ...)
 struct slot_fmt *pool_slot(const struct pool *pool, uint32_t cid);
 struct a64 *pool_era_row(const struct pool *pool, uint32_t cid);
 
-/* Apply the pool's NUMA policy to a range of the heap (addr != NULL) or an extent's descriptor (mapped for
- * the purpose).  0 without a policy. */
+/*
+ * numa.c.  Policies are bind:N, interleave:N,M, preferred:N and cxl (memory-only nodes); N may be a range.
+ * numa_check(): -EINVAL with a sentence that names the nodes there are.
+ * numa_apply(): the pool's policy for a page-aligned range of a shared mapping of the heap or an extent.
+ * numa_apply_fd(): the same for an extent's descriptor, for all it will ever hold.  On tmpfs a policy belongs
+ * to the file, not to the mapping, so once at its making is enough.  Both 0 without a policy.
+ * numa_mount_option(): "mpol=..." for a tmpfs, "" without a policy.
+ */
+int numa_check(const char *policy, struct cxlshm_error *error);
 int numa_apply(const struct pool *pool, void *addr, uint64_t bytes);
+int numa_apply_fd(const struct pool *pool, int fd);
+int numa_mount_option(const char *policy, char *out, size_t size);
 
 /* Write back the lines of [p, p + bytes) and wait: what others rely on next is in memory.  Nothing with
  * failure_domain=process. */
