@@ -181,6 +181,12 @@ static inline void fence_seq_cst(void)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
+/* Stores before it are seen before stores after it. */
+static inline void fence_release(void)
+{
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+}
+
 /* Keeps the compiler from moving accesses across; the processor half is membarrier(2)'s, elsewhere. */
 static inline void fence_compiler(void)
 {

@@ -5,7 +5,8 @@
  *   offset 0            struct super_fmt            geometry, never changes, checksummed
  *   4096                struct shared_fmt           the few words all clients share
  *   8192                struct super_fmt            the copy
- *   12288               hint bitmap                 one bit a segment: perhaps claimable
+ *   12288               hint bitmaps                one bit a segment: perhaps free; then again as many
+ *                                                  words: perhaps an orphan (see hint_words())
  *   segment_table_off   struct segment_fmt[]        one a segment
  *   slots_off           slot areas, cid 1..N        struct slot_fmt | era row | first roots
  *   first_segment       segments, each: header page (struct page_fmt[64]), then 63 pages
@@ -164,7 +165,6 @@ enum redo_op {	/* names of operations a record can carry; see redo.h for the mea
 	REDO_COUNT,
 	REDO_EXTENT,
 	REDO_DIR_MOVE,
-	REDO_ROOTS_GROW,
 	REDO_OPS
 };
 
@@ -265,10 +265,18 @@ enum segment_state {
 	SEGMENT_OWNED = 2,
 	SEGMENT_ORPHAN = 3,	/* its owner is gone, some of its blocks are not */
 	SEGMENT_BODY = 4,	/* part of the span that a lower segment heads */
-	SEGMENT_RESERVED = 5	/* superblock, slots and so on */
+	SEGMENT_RESERVED = 5,	/* superblock, slots and so on */
+	SEGMENT_CHANGING = 6	/* owned, and its memory may be missing: being reserved or given back */
 };
 
-/* value of segment_fmt.word: state:8, owner cid:16 (OWNED), head segment:32 (BODY) */
+/* 64-bit words in each of the two hint bitmaps.  A bit may be missing or too many: segment.c looks at the
+ * word itself, and walks all of them before it says that the pool is full. */
+static inline uint32_t hint_words(uint32_t segments)
+{
+	return (segments + 63) / 64;
+}
+
+/* value of segment_fmt.word: state:8, owner cid:16 (OWNED, CHANGING), head segment:32 (BODY) */
 static inline uint64_t segment_value(enum segment_state state, uint32_t owner, uint32_t head)
 {
 	return (uint64_t)state | (uint64_t)owner << 8 | (uint64_t)head << 32;

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * client: a slot of the pool and the process-private state of who uses it.
+ *
+ * Exclusion: a slot is used by who holds the OFD write lock on its byte of the heap file (fcntl(2), Linux), through
+ * the open file description of one pool handle, and within that handle by the one client in pool->own[cid].  So
+ * at most one client acts as a slot at a time (rule 8), and the kernel drops the lock with the process.
+ *
+ *   call             excludes                                     progress
+ *   client_claim     per slot: itself, recovery (the lock)        never waits: goes on to the next slot
+ *   client_unclaim   as above                                     wait-free
+ *   read_begin/end   nothing                                      wait-free
+ */
+#ifndef SHM_CLIENT_H
+#define SHM_CLIENT_H
+
+#include "crash.h"
+#include "off.h"
+#include "pool.h"
+
+#define BINS 97u	/* size classes of alloc.c */
+
+struct mapping;
+
+struct client {
+	/* what the fast paths of alloc.c touch */
+	char *base;
+	uint64_t tag;	/* cid << OFFSET_BITS: upper bits of this client's handles */
+	uint64_t era;	/* copy of *era_word */
+	struct a64 *era_word;
+	uint64_t root_free;	/* offset of the first free row, 0: none */
+	struct slot_fmt *slot;
+	uint32_t tidy;	/* a sweep is due; page_tidy() */
+	uint32_t emptied;	/* times a run lost its last used block since the last sweep */
+	struct page_fmt *bin[BINS];	/* first run with room of each size class, or NULL */
+
+	struct pool *pool;
+	struct a64 *row;	/* era row */
+	uint32_t cid;
+	int acting;	/* recovering a dead client: free lists are not kept, headers say all */
+	int fenced;	/* no membarrier(2) here: order read_begin() by a fence */
+
+	uint32_t roots_given;	/* the rows of the slot's own area are on the free list or in use */
+	uint32_t segment_cursor;	/* owned segment that had free pages last */
+	uint32_t collect_cursor;	/* owned segment whose remote list is looked at next */
+	uint32_t claim_cursor;	/* where to look for claimable segments */
+	uint32_t pages_empty_max;	/* pages in runs without a used block that a sweep leaves for re-use */
+	uint32_t span_kept;	/* head of an empty span of whole segments kept for re-use */
+
+	struct mapping *mappings;	/* of cxlshm_map(); extent.c */
+
+	struct cxlshm_recovery done;	/* counted while retiring */
+};
+
+/*
+ * Take a free slot and its lock.  name may be NULL.
+ * Errors: -EUSERS, -ENOSPC, -EROFS, -EOWNERDEAD, -ENOMEM.
+ */
+int client_claim(struct pool *pool, const char *name, struct client **out);
+
+/* Take over the slot of a dead client, to recover it: its lock and a handle that acts as it.
+ * -EAGAIN: it lives, is free, or is being recovered by somebody else. */
+int client_take_over(struct pool *pool, uint32_t cid, struct client **out);
+
+/* The slot is empty: mark it free, unlock it, free the handle. */
+void client_unclaim(struct client *c);
+
+/* Free the handle and drop the lock, leaving the slot as it is: what death does.  For tests, and for a client
+ * that was inherited through fork(). */
+void client_abandon(struct client *c);
+
+/* 1 if the slot is claimed and its client's lock is held. */
+int client_alive(struct pool *pool, uint32_t cid);
+
+/* 1 if the slot is claimed. */
+int client_claimed(const struct pool *pool, uint32_t cid);
+
+uint64_t client_incarnation(const struct pool *pool, uint32_t cid);
+
+/*
+ * Between these, offsets may be followed for which no reference is held, as long as what they lead to was reachable
+ * when they were read: no segment is given back to the system meanwhile.  Pairs: segment_quiet(), which orders its look
+ * at the flag by membarrier(2).  Crash: recovery clears the flag; until then memory is kept, not lost.
+ */
+static inline void client_read_begin(struct client *c)
+{
+	a64_store_relaxed(&c->slot->reading, 1);
+	if (c->fenced)
+		fence_seq_cst();
+	else
+		fence_compiler();
+}
+
+static inline void client_read_end(struct client *c)
+{
+	a64_store_release(&c->slot->reading, 0);
+}
+
+#endif

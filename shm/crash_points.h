@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The one list of crash points: every visible step of every operation, by module and name.  tests/crash dies at
+ * each of them, and again at each one inside the recovery that this causes, and fails if one is never reached.
+ */
+#ifndef SHM_CRASH_POINTS_H
+#define SHM_CRASH_POINTS_H
+
+#define CRASH_POINTS(X)                                                                            \
+	X(redo, filled)                                                                            \
+	X(redo, sealed)                                                                            \
+	X(era, published)                                                                          \
+	X(era, bumped)                                                                             \
+	X(client, locked)                                                                          \
+	X(client, reserved)                                                                        \
+	X(client, claimed)                                                                         \
+	X(client, freed)                                                                           \
+	X(segment, claim_swapped)                                                                  \
+	X(segment, claim_next)                                                                     \
+	X(segment, claim_linked)                                                                   \
+	X(segment, reserved)                                                                       \
+	X(segment, opened)                                                                         \
+	X(segment, adopted)                                                                        \
+	X(segment, closing)                                                                        \
+	X(segment, punched)                                                                        \
+	X(segment, release_swapped)                                                                \
+	X(segment, release_unlinked)                                                               \
+	X(segment, grow_swapped)                                                                   \
+	X(segment, grow_counted)                                                                   \
+	X(segment, grow_reserved)                                                                  \
+	X(segment, shrink_punched)                                                                 \
+	X(segment, shrink_counted)                                                                 \
+	X(segment, shrink_swapped)                                                                 \
+	X(page, run_bodies)                                                                        \
+	X(page, run_opened)                                                                        \
+	X(page, frontier_headers)                                                                  \
+	X(page, frontier_raised)                                                                   \
+	X(page, run_closed)                                                                        \
+	X(page, collect_swapped)                                                                   \
+	X(page, collect_block)                                                                     \
+	X(page, push_limbo)                                                                        \
+	X(page, push_next)                                                                         \
+	X(page, push_swapped)                                                                      \
+	X(page, pop_freed)                                                                         \
+	X(page, popped)                                                                            \
+	X(alloc, rooted)                                                                           \
+	X(alloc, live_value)                                                                       \
+	X(alloc, live)                                                                             \
+	X(alloc, freed)                                                                            \
+	X(alloc, unrooted)                                                                         \
+	X(root, page_filled)                                                                       \
+	X(root, page_linked)                                                                       \
+	X(ref, exposed)                                                                            \
+	X(ref, attach_counted)                                                                     \
+	X(ref, attach_rooted)                                                                      \
+	X(ref, detach_counted)                                                                     \
+	X(ref, detach_phase)                                                                       \
+	X(ref, detach_cleared)                                                                     \
+	X(ref, bury_linked)                                                                        \
+	X(ref, bury_topped)                                                                        \
+	X(ref, bury_cleared)                                                                       \
+	X(ref, undertake_slots)                                                                    \
+	X(ref, move_first)                                                                         \
+	X(ref, move_second)                                                                        \
+	X(cell, exchange_swapped)                                                                  \
+	X(cell, exchange_rooted)                                                                   \
+	X(cell, exchange_todo)                                                                     \
+	X(cell, load_read)                                                                         \
+	X(cell, count_swapped)                                                                     \
+	X(cell, count_todo)                                                                        \
+	X(extent, created)                                                                         \
+	X(extent, owned)                                                                           \
+	X(extent, deleted)
+
+#define CRASH_POINT_ENUM(module, name) CRASH_##module##_##name,
+enum crash_point { CRASH_POINTS(CRASH_POINT_ENUM) CRASH_POINT_COUNT };
+#undef CRASH_POINT_ENUM
+
+#endif

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * era: the recoverable compare-and-swap (CXL-SHM, SOSP 2023, section 4; DESIGN.md "The core").
+ *
+ * A stamped word {value, stamp} is changed by one 16-byte CAS that leaves the writer's stamp {cid, era} in it.
+ * Before overwriting somebody else's stamp a writer notes it in its own era row.  So "did client i's write in
+ * era e land?" has an answer at any later time: the word still shows the stamp, or somebody's row has i at e or more.
+ *
+ * Progress: publish and bump are wait-free; a loop around era_cas() is lock-free, for a failed CAS means that
+ * another client's succeeded.
+ */
+#ifndef SHM_ERA_H
+#define SHM_ERA_H
+
+#include "client.h"
+
+static inline uint64_t era_stamp(const struct client *c)
+{
+	return stamp_make(c->cid, c->era);
+}
+
+void era_publish_slow(struct client *c, uint64_t stamp);
+
+/*
+ * Note that the stamp was seen, before it is overwritten (rule 2).
+ * Pairs: era_landed() reads the rows after the word.
+ * Crash: a note about a write that did take place: true for ever, harmless.
+ */
+static inline void era_publish(struct client *c, uint64_t stamp)
+{
+	if (stamp_cid(stamp) != c->cid)
+		era_publish_slow(c, stamp);
+}
+
+/* Replace old by {value, my stamp}; 1 if that took place. */
+static inline int era_cas(struct client *c, struct a128 *word, struct stamped old, uint64_t value)
+{
+	era_publish(c, old.stamp);
+	CRASH_POINT(c, era, published);
+	if (!a128_cas(word, old, (struct stamped){value, era_stamp(c)}))
+		return 0;
+	persist(c->pool, word, sizeof(*word));
+	return 1;
+}
+
+/* The same where nobody else can write the word: one plain 16-byte store, so that a crash leaves all of it or nothing. */
+static inline void era_store(struct client *c, struct a128 *word, uint64_t old_stamp, uint64_t value)
+{
+	era_publish(c, old_stamp);
+	CRASH_POINT(c, era, published);
+	a128_store_release(word, (struct stamped){value, era_stamp(c)});
+	persist(c->pool, word, sizeof(*word));
+}
+
+/*
+ * End the transaction: the era is used up (rules 1, 3 and 4), and a record sealed in it is no longer read.
+ * Pairs: recovery compares the record's era with this word.
+ */
+static inline void era_bump(struct client *c)
+{
+	c->era++;
+	a64_store_release(c->era_word, c->era);
+	persist(c->pool, c->era_word, sizeof(*c->era_word));
+	CRASH_POINT(c, era, bumped);
+}
+
+/* Did the write of client cid in this era to this word land?  The caller holds the lock of slot cid. */
+int era_landed(const struct pool *pool, uint32_t cid, uint64_t era, const struct a128 *word);
+
+#endif

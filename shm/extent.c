@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Extent files; see extent.h.
+ *
+ * Life: the record names id and owner, then the file is made, then the owner's word says the id.  From then on the file
+ * goes with its object: reclaiming a dead file object deletes its extent first (again after a crash, which is harmless,
+ * for ids do not come back).
+ */
+#include "extent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+struct extent_name {
+	char text[20];
+};
+
+static struct extent_name name_of(uint64_t id)
+{
+	struct extent_name n;
+
+	snprintf(n.text, sizeof(n.text), "%016" PRIx64, id);
+	return n;
+}
+
+int extent_open(const struct pool *pool, uint64_t id, int flags)
+{
+	struct extent_name n = name_of(id);
+	int fd;
+
+	do
+		fd = openat(pool->extents_fd, n.text, (flags & ~(O_CREAT | O_EXCL)) | O_CLOEXEC | O_NOFOLLOW);
+	while (fd < 0 && errno == EINTR);
+	return fd < 0 ? -errno : fd;
+}
+
+int extent_apply_make(struct client *c, const struct redo_fmt *r)
+{
+	struct a64 *owner = off_ptr(c->pool, r->loc);
+	struct extent_name n = name_of(r->aux);
+	struct stat st;
+	int fd;
+
+	do
+		fd = openat(c->pool->extents_fd, n.text, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	while (fd < 0 && errno == EINTR);
+	if (fd < 0)
+		return errno == EDQUOT ? -ENOSPC : -errno;
+	CRASH_POINT(c, extent, created);
+	/* Who may open the heap may open the extents: the same mode, whatever the umask says. */
+	if (!fstat(c->pool->heap_fd, &st))
+		(void)!fchmod(fd, st.st_mode & 0777);
+	close(fd);
+	a64_store_release(owner, r->aux);
+	persist(c->pool, owner, sizeof(*owner));
+	CRASH_POINT(c, extent, owned);
+	return 0;
+}
+
+int extent_make(struct client *c, struct a64 *owner)
+{
+	struct redo_fmt *r = redo_begin(c, REDO_EXTENT);
+	uint64_t id = era_stamp(c);
+	int rc;
+
+	r->word = 0;
+	r->loc = off_of(c->pool, owner);
+	r->aux = id;
+	redo_seal(c, r);
+	rc = extent_apply_make(c, r);
+	era_bump(c);
+	if (!rc && c->pool->super->numa[0]) {
+		int fd = extent_open(c->pool, id, O_RDWR);
+
+		if (fd >= 0) {
+			numa_apply_fd(c->pool, fd);
+			close(fd);
+		}
+	}
+	return rc;
+}
+
+void extent_reclaim(struct client *c, uint64_t id)
+{
+	struct extent_name n = name_of(id);
+
+	if (!unlinkat(c->pool->extents_fd, n.text, 0))
+		c->done.extents++;
+	CRASH_POINT(c, extent, deleted);
+}
+
+/* fallocate(2) that goes on after signals; -EOPNOTSUPP (no reservation there) counts as done for plain reservations. */
+static int allocate(int fd, int mode, uint64_t offset, uint64_t length)
+{
+	int rc;
+
+	do
+		rc = fallocate(fd, mode, (off_t)offset, (off_t)length);
+	while (rc < 0 && errno == EINTR);
+	if (rc < 0)
+		return errno == EDQUOT ? -ENOSPC : -errno;
+	return 0;
+}
+
+int extent_resize(const struct pool *pool, uint64_t id, uint64_t bytes)
+{
+	int fd = extent_open(pool, id, O_RDWR);
+	struct stat st;
+	int rc = 0;
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0)
+		rc = -errno;
+	if (!rc && bytes > (uint64_t)st.st_size && !(pool->flags & CXLSHM_SPARSE)) {
+		/* Reserve from the last whole page on: a tail page cut off before may be a hole. */
+		uint64_t from = (uint64_t)st.st_size & ~4095ull;
+
+		rc = allocate(fd, FALLOC_FL_KEEP_SIZE, from, bytes - from);
+		if (rc == -EOPNOTSUPP)
+			rc = 0;
+	}
+	if (!rc && ftruncate(fd, (off_t)bytes) < 0)
+		rc = -errno;
+	/* What was reserved beyond the old size for nothing goes back. */
+	if (rc && bytes > (uint64_t)st.st_size)
+		(void)!ftruncate(fd, st.st_size);
+	close(fd);
+	return rc;
+}
+
+int extent_reserve(const struct pool *pool, uint64_t id, int mode, uint64_t offset, uint64_t length)
+{
+	int fd = extent_open(pool, id, O_RDWR);
+	int rc;
+
+	if (fd < 0)
+		return fd;
+	rc = allocate(fd, mode, offset, length);
+	close(fd);
+	return rc;
+}
+
+int extent_stat(const struct pool *pool, uint64_t id, struct stat *st)
+{
+	struct extent_name n = name_of(id);
+
+	return fstatat(pool->extents_fd, n.text, st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+}
+
+int extent_set_times(const struct pool *pool, uint64_t id, const struct timespec times[2])
+{
+	struct extent_name n = name_of(id);
+
+	return utimensat(pool->extents_fd, n.text, times, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+}
+
+/*
+ * A write lease is granted only while nobody else has the file open or mapped (fcntl(2), F_SETLEASE).  It is given back
+ * at once; an open that meets it in between waits that long, and sends SIGIO, which must not kill: the signal is aimed at
+ * nobody by F_SETSIG to one that is ignored by default.
+ */
+int extent_busy(const struct pool *pool, uint64_t id)
+{
+	int fd = extent_open(pool, id, O_RDONLY);
+	int rc = 0;
+
+	if (fd < 0)
+		return fd;
+	(void)!fcntl(fd, F_SETSIG, SIGURG);
+	if (fcntl(fd, F_SETLEASE, F_WRLCK) < 0)
+		rc = errno == EAGAIN || errno == EBUSY ? 1 : -errno;
+	else
+		(void)!fcntl(fd, F_SETLEASE, F_UNLCK);
+	close(fd);
+	return rc;
+}

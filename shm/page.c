@@ -1,0 +1,471 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Runs of pages and their free lists; see page.h.  Freeing across clients is in page_remote.c.
+ *
+ * Entry 0 of a segment's page table describes the header page, so its field `free` serves as the owner's mask of free
+ * pages (bit p: page p is in no run); like the lists it is built anew by an adopter.
+ */
+#include "page.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define ALL_PAGES (~1ull)
+
+static uint64_t *free_mask(const struct client *c, uint32_t segment)
+{
+	return &segment_pages(c->pool, segment)->free;
+}
+
+/* ---- the bins' lists ---- */
+
+static void list_push(struct client *c, struct page_fmt *run)
+{
+	struct page_fmt *head;
+
+	if (run->bin >= BINS)
+		return;
+	head = c->bin[run->bin];
+	run->prev = 0;
+	run->next = head ? page_id(c, head) : 0;
+	if (head)
+		head->prev = page_id(c, run);
+	c->bin[run->bin] = run;
+	run->flags |= PAGE_LISTED;
+}
+
+/* Behind the first: the run in use stays in use. */
+static void list_push_second(struct client *c, struct page_fmt *run)
+{
+	struct page_fmt *head = c->bin[run->bin];
+
+	if (!head) {
+		list_push(c, run);
+		return;
+	}
+	run->prev = page_id(c, head);
+	run->next = head->next;
+	if (head->next)
+		page_by_id(c, head->next)->prev = page_id(c, run);
+	head->next = page_id(c, run);
+	run->flags |= PAGE_LISTED;
+}
+
+void page_unlist(struct client *c, struct page_fmt *run)
+{
+	if (!(run->flags & PAGE_LISTED))
+		return;
+	if (run->next)
+		page_by_id(c, run->next)->prev = run->prev;
+	if (run->prev)
+		page_by_id(c, run->prev)->next = run->next;
+	else
+		c->bin[run->bin] = run->next ? page_by_id(c, run->next) : NULL;
+	run->next = run->prev = 0;
+	run->flags &= ~PAGE_LISTED;
+}
+
+/* ---- runs ---- */
+
+/* Lowest page of n free neighbours, 0: none. */
+static uint32_t mask_find(uint64_t mask, uint32_t n)
+{
+	uint32_t have = 1;
+
+	while (mask && have < n) {
+		uint32_t step = have < n - have ? have : n - have;
+
+		mask &= mask >> step;
+		have += step;
+	}
+	return mask ? (uint32_t)__builtin_ctzll(mask) : 0;
+}
+
+static uint64_t mask_of(uint32_t page, uint32_t n)
+{
+	return (n >= 64 ? ~0ull : (1ull << n) - 1) << page;
+}
+
+/*
+ * Open a run at page p.  Bodies first, then the geometry, and `kind` last.
+ * Crash before: the entries are of a FREE page, whatever else they say.  After: a run without blocks yet (frontier 0).
+ */
+static struct page_fmt *run_open(struct client *c, uint32_t segment, uint32_t p, uint32_t pages, uint64_t block_bytes,
+				 uint32_t first, uint32_t capacity, uint32_t bin, enum page_kind kind)
+{
+	struct page_fmt *entry = segment_pages(c->pool, segment);
+	struct page_fmt *run = entry + p;
+
+	for (uint32_t i = 1; i < pages && p + i < PAGES_PER_SEGMENT; i++) {
+		entry[p + i].head = p;
+		a32_store_release(&entry[p + i].kind, PAGE_BODY);
+	}
+	CRASH_POINT(c, page, run_bodies);
+	run->pages = pages;
+	run->head = 0;
+	run->first = first;
+	run->block_bytes = block_bytes;
+	run->capacity = capacity;
+	run->free = 0;
+	run->used = 0;
+	run->flags = 0;
+	run->next = run->prev = 0;
+	run->bin = bin;
+	a32_store_relaxed(&run->frontier, 0);
+	persist(c->pool, run, sizeof(*run) * (pages < PAGES_PER_SEGMENT - p ? pages : PAGES_PER_SEGMENT - p));
+	/* Pairs: page_of() by whoever holds a reference to a block, adopters. */
+	a32_store_release(&run->kind, kind);
+	persist(c->pool, run, sizeof(*run));
+	CRASH_POINT(c, page, run_opened);
+	*free_mask(c, segment) &= ~mask_of(p, pages);
+	return run;
+}
+
+/*
+ * Close an empty run.  Crash before: an empty run, which an adopter closes.  After: its pages are free.
+ */
+static void run_close(struct client *c, struct page_fmt *run)
+{
+	uint32_t id = page_id(c, run);
+	uint32_t segment = id / PAGES_PER_SEGMENT;
+
+	page_unlist(c, run);
+	a32_store_release(&run->kind, PAGE_FREE);
+	persist(c->pool, run, sizeof(*run));
+	CRASH_POINT(c, page, run_closed);
+	*free_mask(c, segment) |= mask_of(id % PAGES_PER_SEGMENT, run->pages);
+	c->segment_cursor = segment;
+}
+
+/* The next segment of the client's list, or SEGMENT_NONE; checked, for it was read from the pool. */
+static uint32_t owned_next(const struct client *c, uint32_t segment)
+{
+	uint64_t next = segment == SEGMENT_NONE ? a64_load_relaxed(&c->slot->segments_head)
+						: a64_load_relaxed(&c->pool->segment_table[segment].next);
+
+	return next >= c->pool->first_segment && next < c->pool->segments ? (uint32_t)next : SEGMENT_NONE;
+}
+
+static int find_pages(struct client *c, uint32_t pages, uint32_t *segment, uint32_t *page)
+{
+	uint32_t s = c->segment_cursor;
+
+	if (s != SEGMENT_NONE && segment_is_mine(c, s) && (*page = mask_find(*free_mask(c, s), pages))) {
+		*segment = s;
+		return 0;
+	}
+	for (s = owned_next(c, SEGMENT_NONE); s != SEGMENT_NONE; s = owned_next(c, s)) {
+		if (!segment_is_mine(c, s) || !(*page = mask_find(*free_mask(c, s), pages)))
+			continue;
+		c->segment_cursor = s;
+		*segment = s;
+		return 0;
+	}
+	c->segment_cursor = SEGMENT_NONE;
+	return -ENOSPC;
+}
+
+int page_run_new(struct client *c, uint32_t pages, uint64_t block_bytes, uint32_t first, uint32_t bin,
+		 struct page_fmt **out)
+{
+	uint64_t room = ((uint64_t)pages << c->pool->page_shift) - first;
+	struct page_fmt *run;
+	uint32_t segment, page;
+	int rc;
+
+	rc = find_pages(c, pages, &segment, &page);
+	if (rc)
+		return rc;
+	run = run_open(c, segment, page, pages, block_bytes, first, (uint32_t)(room / block_bytes), bin, PAGE_BLOCKS);
+	list_push(c, run);
+	*out = run;
+	return 0;
+}
+
+/* Is this a span of segments whose block is free? */
+static int span_empty(struct client *c, uint32_t segment)
+{
+	return segment_span_of(c->pool, segment) > 1 && !segment_pages(c->pool, segment)[1].used;
+}
+
+int page_span_new(struct client *c, uint64_t block_bytes, uint32_t first, struct page_fmt **run)
+{
+	uint64_t bytes = block_bytes + first + (1ull << c->pool->page_shift);
+	uint32_t count = (uint32_t)((bytes + (1ull << c->pool->segment_shift) - 1) >> c->pool->segment_shift);
+	uint32_t head;
+	int rc;
+
+	for (uint32_t s = owned_next(c, SEGMENT_NONE); s != SEGMENT_NONE; s = owned_next(c, s)) {
+		struct page_fmt *kept = segment_pages(c->pool, s) + 1;
+
+		if (!segment_is_mine(c, s) || !span_empty(c, s) || segment_span_of(c->pool, s) < count ||
+		    segment_span_of(c->pool, s) / 2 > count || kept->first != first ||
+		    kept->block_bytes < block_bytes)
+			continue;
+		*run = kept;
+		return 0;
+	}
+	rc = segment_span_claim(c, count, &head);
+	if (rc)
+		return rc;
+	*free_mask(c, head) = ALL_PAGES;
+	*run = run_open(c, head, 1, count * PAGES_PER_SEGMENT - 1, block_bytes, first, 1, BIN_NONE, PAGE_BLOCKS);
+	return 0;
+}
+
+int page_roots_new(struct client *c, uint64_t *out)
+{
+	uint32_t segment, page;
+	uint64_t off;
+	int rc;
+
+	rc = find_pages(c, 1, &segment, &page);
+	if (rc)
+		return rc;
+	off = ((uint64_t)segment << c->pool->segment_shift) + ((uint64_t)page << c->pool->page_shift);
+	memset(off_ptr(c->pool, off), 0, 1ul << c->pool->page_shift);
+	persist(c->pool, off_ptr(c->pool, off), 1ul << c->pool->page_shift);
+	run_open(c, segment, page, 1, 1ul << c->pool->page_shift, 0, 0, BIN_NONE, PAGE_ROOTS);
+	*out = off;
+	return 0;
+}
+
+int page_more(struct client *c)
+{
+	uint32_t segment;
+	int rc;
+
+	if (!segment_adopt_any(c, &segment)) {
+		page_adopted(c, segment, 1);
+		return 0;
+	}
+	rc = segment_claim(c, &segment);
+	if (rc)
+		return rc;
+	*free_mask(c, segment) = ALL_PAGES;
+	c->segment_cursor = segment;
+	return 0;
+}
+
+int page_extend(struct client *c, struct page_fmt *run)
+{
+	uint32_t from = a32_load_relaxed(&run->frontier);
+	uint32_t count = run->capacity - from;
+	uint64_t chunk = 8192 / run->block_bytes;
+	uint64_t block;
+
+	if (from >= run->capacity)
+		return 0;
+	if (count > (chunk ? chunk : 1))
+		count = (uint32_t)(chunk ? chunk : 1);
+	block = page_block(c, run, from);
+	for (uint32_t i = 0; i < count; i++) {
+		struct object_fmt *object = off_object(c->pool, block + i * run->block_bytes);
+		uint64_t next = i + 1 < count ? block + (i + 1) * run->block_bytes : run->free;
+
+		a128_store_value_then_stamp(&object->word, 0, stamp_link(next));
+		persist(c->pool, object, sizeof(*object));
+	}
+	CRASH_POINT(c, page, frontier_headers);
+	/* Pairs: adopters and check read headers below the frontier only.  Crash before: the headers do not count yet. */
+	a32_store_release(&run->frontier, from + count);
+	persist(c->pool, &run->frontier, sizeof(run->frontier));
+	CRASH_POINT(c, page, frontier_raised);
+	run->free = block;
+	return 1;
+}
+
+void page_freed_slow(struct client *c, struct page_fmt *run)
+{
+	if (run->bin == BIN_NONE) {
+		/* One block of its own size.  An empty span of segments stays for the next like it, until the sweep. */
+		if (run->pages < PAGES_PER_SEGMENT)
+			run_close(c, run);
+		else
+			c->tidy = 1;
+		return;
+	}
+	if (!(run->flags & PAGE_LISTED))
+		list_push_second(c, run);
+	if (!run->used && ++c->emptied >= 256)
+		c->tidy = 1;
+}
+
+void page_sweep(struct client *c, uint32_t keep)
+{
+	uint32_t kept = 0, segments = 0, spans = 0;
+	uint32_t next;
+
+	c->emptied = 0;
+	c->tidy = 0;
+	for (uint32_t b = 0; b < BINS; b++) {
+		struct page_fmt *run = c->bin[b];
+
+		while (run) {
+			struct page_fmt *after = run->next ? page_by_id(c, run->next) : NULL;
+
+			if (!run->used && (kept += run->pages) > keep) {
+				kept -= run->pages;
+				run_close(c, run);
+			}
+			run = after;
+		}
+	}
+	for (uint32_t s = owned_next(c, SEGMENT_NONE); s != SEGMENT_NONE; s = next) {
+		next = owned_next(c, s);
+		if (!segment_is_mine(c, s) || a128_value_relaxed(&c->pool->segment_table[s].remote))
+			continue;
+		/* One empty span and one empty segment stay: allocating and freeing in turn is no reason to call the system. */
+		if (span_empty(c, s) ? (!keep || spans++) : *free_mask(c, s) == ALL_PAGES && segments++)
+			segment_release(c, s);
+	}
+	c->segment_cursor = owned_next(c, SEGMENT_NONE);
+}
+
+/* ---- adopting and retiring ---- */
+
+/*
+ * Rebuild one run from its headers, scrubbing free blocks: what the former owner left there is not the new one's to
+ * read.  Returns blocks in use.
+ */
+static uint32_t run_rebuild(struct client *c, struct page_fmt *run)
+{
+	uint32_t frontier = a32_load_acquire(&run->frontier);
+
+	run->free = 0;
+	run->used = 0;
+	run->flags = 0;
+	run->next = run->prev = 0;
+	for (uint32_t i = 0; i < frontier && i < run->capacity; i++) {
+		uint64_t block = page_block(c, run, i);
+		struct object_fmt *object = off_object(c->pool, block);
+
+		if (object_state(a128_value_relaxed(&object->word)) != OBJECT_FREE) {
+			run->used++;
+			continue;
+		}
+		memset(object_payload(object), 0, run->block_bytes - sizeof(*object));
+		a128_store_value_then_stamp(&object->word, 0, stamp_link(run->free));
+		persist(c->pool, object, sizeof(*object));
+		run->free = block;
+	}
+	return run->used;
+}
+
+void page_adopted(struct client *c, uint32_t segment, int keep_empty)
+{
+	struct page_fmt *entry = segment_pages(c->pool, segment);
+
+	if (c->acting)
+		return;
+	/* Collect by headers alone: the lists are built below. */
+	c->acting = 1;
+	page_collect(c, segment);
+	c->acting = 0;
+	*free_mask(c, segment) = 0;
+	for (uint32_t p = 1, pages; p < PAGES_PER_SEGMENT; p += pages) {
+		struct page_fmt *run = entry + p;
+
+		pages = 1;
+		if (a32_load_acquire(&run->kind) == PAGE_BLOCKS) {
+			pages = run->pages ? run->pages : 1;
+			if (run_rebuild(c, run)) {
+				if (run->bin < BINS && (run->free || a32_load_relaxed(&run->frontier) < run->capacity))
+					list_push(c, run);
+				continue;
+			}
+			if (segment_span_of(c->pool, segment) > 1) {
+				segment_release(c, segment);
+				return;
+			}
+		}
+		a32_store_release(&run->kind, PAGE_FREE);
+		persist(c->pool, run, sizeof(*run));
+		memset(off_ptr(c->pool, ((uint64_t)segment << c->pool->segment_shift) +
+						((uint64_t)p << c->pool->page_shift)),
+		       0, (size_t)pages << c->pool->page_shift);
+		*free_mask(c, segment) |= mask_of(p, pages);
+	}
+	if (!keep_empty && *free_mask(c, segment) == ALL_PAGES)
+		segment_release(c, segment);
+	else
+		c->segment_cursor = segment;
+}
+
+int page_collect_some(struct client *c, uint32_t most)
+{
+	uint32_t s = c->collect_cursor;
+	int any = 0;
+
+	if (s == SEGMENT_NONE || !segment_is_mine(c, s))
+		s = owned_next(c, SEGMENT_NONE);
+	for (; s != SEGMENT_NONE && most; most--) {
+		if (a128_value_relaxed(&c->pool->segment_table[s].remote) && segment_is_mine(c, s))
+			any |= page_collect(c, s);
+		s = owned_next(c, s);
+	}
+	c->collect_cursor = s;
+	return any;
+}
+
+int page_segment_used(struct client *c, uint32_t segment)
+{
+	struct page_fmt *entry = segment_pages(c->pool, segment);
+
+	for (uint32_t p = 1, pages; p < PAGES_PER_SEGMENT; p += pages) {
+		struct page_fmt *run = entry + p;
+		uint32_t frontier;
+
+		pages = 1;
+		if (a32_load_acquire(&run->kind) != PAGE_BLOCKS)
+			continue;
+		pages = run->pages ? run->pages : 1;
+		frontier = a32_load_acquire(&run->frontier);
+		for (uint32_t i = 0; i < frontier && i < run->capacity; i++)
+			if (object_state(a128_value_relaxed(&off_object(c->pool, page_block(c, run, i))->word)) !=
+			    OBJECT_FREE)
+				return 1;
+	}
+	return 0;
+}
+
+/* Rows of a client that holds nothing any more are in nobody's way. */
+static void close_roots(struct client *c, uint32_t segment)
+{
+	struct page_fmt *entry = segment_pages(c->pool, segment);
+
+	for (uint32_t p = 1; p < PAGES_PER_SEGMENT; p++)
+		if (a32_load_acquire(&entry[p].kind) == PAGE_ROOTS) {
+			a32_store_release(&entry[p].kind, PAGE_FREE);
+			persist(c->pool, &entry[p], sizeof(entry[p]));
+		}
+}
+
+void page_retire(struct client *c)
+{
+	uint32_t s;
+
+	/* From here on headers say all: the lists would only be thrown away. */
+	c->acting = 1;
+	while ((s = owned_next(c, SEGMENT_NONE)) != SEGMENT_NONE) {
+		c->done.segments++;
+		if (segment_state_of(c->pool, s) == SEGMENT_CHANGING) {
+			segment_release(c, s);
+			continue;
+		}
+		page_collect(c, s);
+		close_roots(c, s);
+		if (!page_segment_used(c, s)) {
+			segment_release(c, s);
+			continue;
+		}
+		segment_orphan(c, s);
+		/*
+		 * Who pushes onto a remote list looks at the owner afterwards, and we, having given up the ownership, look
+		 * at the list: one of us sees the other.  Pairs: push_remote() in page_remote.c.
+		 */
+		fence_seq_cst();
+		if (a128_value_relaxed(&c->pool->segment_table[s].remote))
+			segment_adopt(c, s);
+	}
+}

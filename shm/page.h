@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * page: runs of pages that hold blocks of one size, their free lists, and blocks that others free.
+ *
+ * A run's free list is the owner's private matter: it is linked through the stamps of FREE headers, its head is in the
+ * run's page_fmt, and whoever adopts the segment builds it anew from the headers: it is exactly the FREE blocks below
+ * the frontier.  A client that acts for a dead one keeps no lists at all; for it a block is free when its header says so.
+ *
+ * A block of another client's segment goes onto that segment's remote list: DEAD → LIMBO → (pushed) → FREE, the last by
+ * the owner, who takes the whole list at once.
+ *
+ *   call                  excludes                       progress
+ *   push_remote           nothing                        lock-free
+ *   collect               other calls of the owner       lock-free
+ *   all others            other calls of the owner       wait-free
+ */
+#ifndef SHM_PAGE_H
+#define SHM_PAGE_H
+
+#include "segment.h"
+
+#define PAGE_LISTED 1u	/* page_fmt.flags: on its bin's list */
+#define BIN_NONE 0xffffffffu	/* a run with one block of its own size */
+
+/* The run that holds the block at off. */
+static inline struct page_fmt *page_of(const struct client *c, uint64_t off)
+{
+	struct page_fmt *pages = segment_pages(c->pool, off_segment(c->pool, off));
+	struct page_fmt *page = pages + (off >> c->pool->page_shift & (PAGES_PER_SEGMENT - 1));
+
+	if (__builtin_expect(a32_load_relaxed(&page->kind) == PAGE_BODY, 0))
+		page = pages + (page->head & (PAGES_PER_SEGMENT - 1));
+	return page;
+}
+
+/* A new run of pages in the client's own segments, claiming or adopting none.  first: bytes to the first block.
+ * -ENOSPC: no such run is free. */
+int page_run_new(struct client *c, uint32_t pages, uint64_t block_bytes, uint32_t first, uint32_t bin,
+		 struct page_fmt **run);
+
+/* A new run that is a whole span of segments with one block. */
+int page_span_new(struct client *c, uint64_t block_bytes, uint32_t first, struct page_fmt **run);
+
+/* A run of one page for root rows, zeroed: its offset. */
+int page_roots_new(struct client *c, uint64_t *off);
+
+/* Put blocks beyond the frontier on the run's free list.  0 if there are none. */
+int page_extend(struct client *c, struct page_fmt *run);
+
+/* One more segment for the client: an orphan, or a fresh one.  -ENOSPC. */
+int page_more(struct client *c);
+
+/* The slow part of freeing a block locally: the run lost its last used block, or was not on its bin's list.  Starts no
+ * transaction, for one may be open; what is to be given back waits for page_tidy(). */
+void page_freed_slow(struct client *c, struct page_fmt *run);
+
+/* Take the run off its bin's list: it is full. */
+void page_unlist(struct client *c, struct page_fmt *run);
+
+/* Give back the pages of empty runs beyond keep_pages, then empty segments beyond the first. */
+void page_sweep(struct client *c, uint32_t keep_pages);
+
+/* Sweep if it is due; called between transactions, when nothing of the client points at blocks it freed. */
+static inline void page_tidy(struct client *c)
+{
+	if (__builtin_expect(c->tidy, 0))
+		page_sweep(c, c->pages_empty_max);
+}
+
+/* The top of the dead list has no slots left: give its block back.  Its own segment: a POP; otherwise a PUSH. */
+void page_bury(struct client *c, uint64_t block, uint64_t next_dead);
+
+/* Take what others freed in this owned segment.  1 if there was anything. */
+int page_collect(struct client *c, uint32_t segment);
+
+/* Take what others freed in up to `most` of the client's segments, in turn.  1 if there was anything. */
+int page_collect_some(struct client *c, uint32_t most);
+
+/* Collect in a segment just adopted, build its lists and counts, and scrub its free memory; release it if it is empty and
+ * keep_empty is 0. */
+void page_adopted(struct client *c, uint32_t segment, int keep_empty);
+
+/* Does any block of this owned segment hold something? */
+int page_segment_used(struct client *c, uint32_t segment);
+
+/* Collect, then release the client's segments or leave them as orphans; for a client that holds nothing any more. */
+void page_retire(struct client *c);
+
+void page_apply_push(struct client *c, const struct redo_fmt *r);
+void page_apply_pop(struct client *c, const struct redo_fmt *r);
+void page_apply_collect(struct client *c, const struct redo_fmt *r);
+
+static inline struct page_fmt *page_by_id(const struct client *c, uint32_t id)
+{
+	return segment_pages(c->pool, id / PAGES_PER_SEGMENT) + id % PAGES_PER_SEGMENT;
+}
+
+static inline uint32_t page_id(const struct client *c, const struct page_fmt *page)
+{
+	uint64_t off = off_of(c->pool, page);
+	uint32_t segment = off_segment(c->pool, off);
+
+	return segment * PAGES_PER_SEGMENT + (uint32_t)(page - segment_pages(c->pool, segment));
+}
+
+/* Offset of the run's block i. */
+static inline uint64_t page_block(const struct client *c, const struct page_fmt *run, uint32_t i)
+{
+	uint64_t off = off_of(c->pool, run);
+	uint32_t segment = off_segment(c->pool, off);
+	uint64_t start = (uint64_t)segment << c->pool->segment_shift;
+
+	return start + ((off - start) / sizeof(*run) << c->pool->page_shift) + run->first + i * run->block_bytes;
+}
+
+/* Put a block of the client's own run, whose header may be overwritten, on the free list. */
+static inline void page_free_local(struct client *c, struct page_fmt *run, uint64_t block)
+{
+	struct object_fmt *object = off_object(c->pool, block);
+
+	if (__builtin_expect(c->acting, 0)) {
+		a128_store_value_then_stamp(&object->word, 0, stamp_link(0));
+		persist(c->pool, object, sizeof(*object));
+		return;
+	}
+	/*
+	 * FREE, in one header.  Pairs: whoever adopts the segment.  Crash between value and stamp: FREE with an old
+	 * stamp, which the adopter overwrites.
+	 */
+	a128_store_value_then_stamp(&object->word, 0, stamp_link(run->free));
+	persist(c->pool, object, sizeof(*object));
+	run->free = block;
+	run->used--;
+	if (__builtin_expect(!run->used || !(run->flags & PAGE_LISTED), 0))
+		page_freed_slow(c, run);
+}
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * root: a client's table of references, and the handles made of it.
+ *
+ * A row is in use while its object is not 0.  Free rows are chained through `local`, privately; after a death they are
+ * told by object == 0.  The first rows are in the slot's area, more in pages of the client's own segments.
+ *
+ * A handle is {cid, offset of the row}: checked in a few instructions, and of no use to another client.
+ */
+#ifndef SHM_ROOT_H
+#define SHM_ROOT_H
+
+#include <errno.h>
+
+#include "page.h"
+
+/* A page of further rows, or the rows of the slot's area.  -ENOSPC. */
+int root_more(struct client *c);
+
+static inline struct root_fmt *root_at(const struct client *c, uint64_t off)
+{
+	return (struct root_fmt *)(c->base + off);
+}
+
+static inline cxlshm_ref root_ref(const struct client *c, const struct root_fmt *row)
+{
+	return c->tag | off_of(c->pool, row);
+}
+
+/* The row of a handle, NULL if it is not this client's or not in use. */
+static inline struct root_fmt *root_of(const struct client *c, cxlshm_ref ref)
+{
+	uint64_t off = ref ^ c->tag;
+	struct root_fmt *row;
+
+	if (__builtin_expect(off >= c->pool->heap_bytes || off & 15 || !off, 0))
+		return NULL;
+	row = root_at(c, off);
+	return a64_load_relaxed(&row->object) ? row : NULL;
+}
+
+/* Take a row, empty: it is in use from the moment its object is set. */
+static inline int root_take(struct client *c, struct root_fmt **out)
+{
+	struct root_fmt *row;
+
+	if (__builtin_expect(!c->root_free, 0)) {
+		int rc = root_more(c);
+
+		if (rc)
+			return rc;
+	}
+	row = root_at(c, c->root_free);
+	c->root_free = a64_load_relaxed(&row->local);
+	*out = row;
+	return 0;
+}
+
+/* Give back an empty row. */
+static inline void root_give(struct client *c, struct root_fmt *row)
+{
+	a64_store_relaxed(&row->local, c->root_free);
+	c->root_free = off_of(c->pool, row);
+}
+
+/*
+ * Call visit for every row of the slot, in use or not; a non-zero answer ends the walk and is returned.  Reads the pool:
+ * bounded and checked.
+ */
+int root_each(struct client *c, int (*visit)(struct client *c, struct root_fmt *row, void *arg), void *arg);
+
+#endif

@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Claiming, adopting and giving back segments; see segment.h for the states.
+ */
+#include "segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+
+static struct segment_fmt *table(const struct client *c, uint32_t segment)
+{
+	return &c->pool->segment_table[segment];
+}
+
+/* ---- memory of a segment ---- */
+
+static int reserve(struct client *c, uint32_t segment)
+{
+	uint32_t shift = c->pool->segment_shift;
+	int rc;
+
+	do
+		rc = fallocate(c->pool->heap_fd, 0, (off_t)segment << shift, (off_t)1 << shift);
+	while (rc < 0 && errno == EINTR);
+	if (rc < 0 && errno != EOPNOTSUPP)
+		return errno == EDQUOT || errno == ENOMEM || errno == EFBIG ? -ENOSPC : -errno;
+	return 0;
+}
+
+static int punch(struct client *c, uint32_t segment)
+{
+	uint32_t shift = c->pool->segment_shift;
+	int rc;
+
+	do
+		rc = fallocate(c->pool->heap_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)segment << shift,
+			       (off_t)1 << shift);
+	while (rc < 0 && errno == EINTR);
+	return rc < 0 ? -errno : 0;
+}
+
+/*
+ * Has every client stopped following offsets that it read before now?  A reader sets its flag and then looks for
+ * objects; we made ours unreachable and then look at the flags; membarrier(2) orders both.
+ * Pairs: client_read_begin().
+ */
+static int quiet(struct client *c)
+{
+	struct pool *pool = c->pool;
+	uint64_t high;
+
+	if (!c->fenced && syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) != 0)
+		return 0;
+	fence_seq_cst();
+	high = a64_load_acquire(&pool->shared->slots_high);
+	for (uint32_t cid = 1; cid <= high && cid <= pool->slots; cid++) {
+		struct slot_fmt *slot = pool_slot(pool, cid);
+		unsigned spins = 0;
+
+		if (cid == c->cid)
+			continue;
+		while (a64_load_acquire(&slot->reading)) {
+			if (++spins == 2000)
+				return 0;
+			arch_relax();
+		}
+	}
+	return 1;
+}
+
+/* ---- hints ---- */
+
+static struct a64 *hint_word(const struct client *c, int orphan, uint32_t segment)
+{
+	return &c->pool->hints[(orphan ? hint_words(c->pool->segments) : 0) + segment / 64];
+}
+
+static void hint_set(struct client *c, int orphan, uint32_t segment)
+{
+	a64_or_acq_rel(hint_word(c, orphan, segment), 1ull << (segment & 63));
+}
+
+static void hint_clear(struct client *c, int orphan, uint32_t segment)
+{
+	struct a64 *w = hint_word(c, orphan, segment);
+
+	if (a64_load_relaxed(w) & 1ull << (segment & 63))
+		a64_and_acq_rel(w, ~(1ull << (segment & 63)));
+}
+
+static int wanted(enum segment_state state, int orphan)
+{
+	return orphan ? state == SEGMENT_ORPHAN : state == SEGMENT_FREE || state == SEGMENT_FREE_DIRTY;
+}
+
+/*
+ * A segment that looks free (or orphaned), by the hints from the client's own place onwards; SEGMENT_NONE if no hint leads
+ * to one.  A hint that leads nowhere is cleared, then the word read once more, for its setter may have come between.
+ */
+static uint32_t find_by_hint(struct client *c, int orphan)
+{
+	struct pool *pool = c->pool;
+	uint32_t words = hint_words(pool->segments);
+	uint32_t start = c->claim_cursor / 64 % words;
+
+	for (uint32_t n = 0; n <= words; n++) {
+		uint32_t w = (start + n) % words;
+		uint64_t bits = a64_load_acquire(&pool->hints[(orphan ? words : 0) + w]);
+
+		while (bits) {
+			uint32_t bit = (uint32_t)__builtin_ctzll(bits);
+			uint32_t segment = w * 64 + bit;
+
+			bits &= bits - 1;
+			if (segment < pool->first_segment || segment >= pool->segments)
+				continue;
+			if (wanted(segment_state_of(pool, segment), orphan))
+				return segment;
+			hint_clear(c, orphan, segment);
+			if (wanted(segment_state_of(pool, segment), orphan)) {
+				hint_set(c, orphan, segment);
+				return segment;
+			}
+		}
+	}
+	return SEGMENT_NONE;
+}
+
+/* The same by looking at every word: before the pool is called full. */
+static uint32_t find_by_walk(struct client *c, int orphan)
+{
+	struct pool *pool = c->pool;
+
+	for (uint32_t segment = pool->first_segment; segment < pool->segments; segment++)
+		if (wanted(segment_state_of(pool, segment), orphan)) {
+			hint_set(c, orphan, segment);
+			return segment;
+		}
+	return SEGMENT_NONE;
+}
+
+/* ---- claiming ---- */
+
+void segment_apply_claim(struct client *c, const struct redo_fmt *r)
+{
+	uint32_t segment = (uint32_t)r->object;
+	struct segment_fmt *s = table(c, segment);
+	uint64_t head = a64_load_relaxed(&c->slot->segments_head);
+
+	/* Once it heads the list, nothing is left to do; before, both steps may be repeated. */
+	if (head == segment)
+		return;
+	a64_store_release(&s->next, head);
+	persist(c->pool, s, sizeof(*s));
+	CRASH_POINT(c, segment, claim_next);
+	a64_store_release(&c->slot->segments_head, segment);
+	persist(c->pool, &c->slot->segments_head, 8);
+	CRASH_POINT(c, segment, claim_linked);
+	a64_store_relaxed(&c->slot->segments_owned, a64_load_relaxed(&c->slot->segments_owned) + 1);
+}
+
+/*
+ * From its present word to {to, mine} in one CAS, and onto the slot's list.
+ * Crash before the CAS: not claimed.  After: the record links it, and recovery gives it back with the others.
+ */
+static int claim_word(struct client *c, uint32_t segment, struct stamped old, enum segment_state to)
+{
+	struct segment_fmt *s = table(c, segment);
+	struct redo_fmt *r = redo_begin(c, REDO_SEGMENT_CLAIM);
+
+	r->word = off_of(c->pool, &s->word);
+	r->object = segment;
+	redo_seal(c, r);
+	if (!era_cas(c, &s->word, old, segment_value(to, c->cid, 0))) {
+		era_bump(c);
+		return -EAGAIN;
+	}
+	CRASH_POINT(c, segment, claim_swapped);
+	segment_apply_claim(c, r);
+	era_bump(c);
+	return 0;
+}
+
+/* The owner alone changes its own segment's word: no record, the state says it all. */
+static void set_state(struct client *c, uint32_t segment, enum segment_state state)
+{
+	struct segment_fmt *s = table(c, segment);
+	struct stamped old = a128_load_acquire(&s->word);
+
+	era_store(c, &s->word, old.stamp, segment_value(state, c->cid, 0));
+	era_bump(c);
+}
+
+int segment_claim(struct client *c, uint32_t *segment)
+{
+	for (;;) {
+		uint32_t found = find_by_hint(c, 0);
+		struct stamped old;
+		int rc;
+
+		if (found == SEGMENT_NONE)
+			found = find_by_walk(c, 0);
+		if (found == SEGMENT_NONE)
+			return -ENOSPC;
+		old = a128_load_acquire(&table(c, found)->word);
+		if (!wanted(segment_value_state(old.value), 0) ||
+		    claim_word(c, found, old, SEGMENT_CHANGING))
+			continue;
+		c->claim_cursor = found;
+		hint_clear(c, 0, found);
+		rc = reserve(c, found);
+		CRASH_POINT(c, segment, reserved);
+		if (rc) {
+			segment_release(c, found);
+			return rc;
+		}
+		if (c->pool->super->numa[0])
+			numa_apply(c->pool, off_ptr(c->pool, (uint64_t)found << c->pool->segment_shift),
+				   1ull << c->pool->segment_shift);
+		if (segment_value_state(old.value) == SEGMENT_FREE_DIRTY)
+			memset(off_ptr(c->pool, (uint64_t)found << c->pool->segment_shift), 0,
+			       1ul << c->pool->segment_shift);
+		a64_store_relaxed(&table(c, found)->span, 0);
+		set_state(c, found, SEGMENT_OWNED);
+		CRASH_POINT(c, segment, opened);
+		*segment = found;
+		return 0;
+	}
+}
+
+int segment_adopt(struct client *c, uint32_t segment)
+{
+	struct stamped old = a128_load_acquire(&table(c, segment)->word);
+	int rc;
+
+	if (segment_value_state(old.value) != SEGMENT_ORPHAN)
+		return -EAGAIN;
+	rc = claim_word(c, segment, old, SEGMENT_OWNED);
+	if (rc)
+		return rc;
+	hint_clear(c, 1, segment);
+	CRASH_POINT(c, segment, adopted);
+	return 0;
+}
+
+int segment_adopt_any(struct client *c, uint32_t *segment)
+{
+	for (;;) {
+		uint32_t found = find_by_hint(c, 1);
+
+		if (found == SEGMENT_NONE)
+			return -ENOENT;
+		if (!segment_adopt(c, found)) {
+			*segment = found;
+			return 0;
+		}
+	}
+}
+
+/* ---- giving back ---- */
+
+void segment_apply_release(struct client *c, const struct redo_fmt *r)
+{
+	struct a64 *link = off_ptr(c->pool, r->loc);
+	uint32_t segment = (uint32_t)r->object;
+
+	if (a64_load_relaxed(link) == segment) {
+		a64_store_release(link, r->next);
+		persist(c->pool, link, 8);
+		CRASH_POINT(c, segment, release_unlinked);
+		a64_store_relaxed(&c->slot->segments_owned, a64_load_relaxed(&c->slot->segments_owned) - 1);
+	}
+}
+
+/*
+ * From OWNED or CHANGING to state, and off the slot's list.  The record knows the link and what follows, for from the CAS
+ * on the segment's own next field may be another client's.
+ */
+static void let_go(struct client *c, uint32_t segment, enum segment_state state)
+{
+	struct segment_fmt *s = table(c, segment);
+	struct a64 *link = &c->slot->segments_head;
+	struct redo_fmt *r;
+
+	while (a64_load_relaxed(link) != segment) {
+		uint64_t next = a64_load_relaxed(link);
+
+		if (next < c->pool->first_segment || next >= c->pool->segments)
+			return;	/* not on the list: a damaged pool; leave it to fsck */
+		link = &table(c, (uint32_t)next)->next;
+	}
+	r = redo_begin(c, REDO_SEGMENT_RELEASE);
+	r->word = off_of(c->pool, &s->word);
+	r->loc = off_of(c->pool, link);
+	r->object = segment;
+	r->next = a64_load_relaxed(&s->next);
+	redo_seal(c, r);
+	while (!era_cas(c, &s->word, a128_load_acquire(&s->word), segment_value(state, 0, 0)))
+		;	/* nobody else writes an owned segment's word: the first one succeeds */
+	CRASH_POINT(c, segment, release_swapped);
+	segment_apply_release(c, r);
+	era_bump(c);
+	hint_set(c, state == SEGMENT_ORPHAN, segment);
+}
+
+void segment_release(struct client *c, uint32_t segment)
+{
+	enum segment_state state = SEGMENT_FREE_DIRTY;
+
+	if (segment_span_of(c->pool, segment) > 1)
+		segment_span_shrink(c, segment);
+	/*
+	 * CHANGING before the memory goes, so that recovery does not look into it.  Nobody can come upon the segment's
+	 * objects from here on; who did before may still look at them, and then the memory is kept for the next owner.
+	 */
+	set_state(c, segment, SEGMENT_CHANGING);
+	CRASH_POINT(c, segment, closing);
+	if (quiet(c) && !punch(c, segment))
+		state = SEGMENT_FREE;
+	CRASH_POINT(c, segment, punched);
+	let_go(c, segment, state);
+}
+
+void segment_orphan(struct client *c, uint32_t segment)
+{
+	let_go(c, segment, SEGMENT_ORPHAN);
+}
+
+uint32_t segment_trim(struct client *c)
+{
+	struct pool *pool = c->pool;
+	uint32_t done = 0;
+
+	for (uint32_t segment = pool->first_segment; segment < pool->segments; segment++) {
+		struct stamped old = a128_load_acquire(&table(c, segment)->word);
+
+		if (segment_value_state(old.value) != SEGMENT_FREE_DIRTY ||
+		    claim_word(c, segment, old, SEGMENT_CHANGING))
+			continue;
+		segment_release(c, segment);
+		done += segment_state_of(pool, segment) != SEGMENT_FREE_DIRTY;
+	}
+	return done;
+}
+
+/* ---- spans ---- */
+
+void segment_apply_grow(struct client *c, const struct redo_fmt *r)
+{
+	struct segment_fmt *s = table(c, (uint32_t)r->object);
+
+	a64_store_release(&s->span, r->next);
+	persist(c->pool, s, sizeof(*s));
+	CRASH_POINT(c, segment, grow_counted);
+}
+
+/* Take the segment behind the span into it.  The record knows the new length; the body's word names the head. */
+static int span_grow(struct client *c, uint32_t head, uint32_t count)
+{
+	uint32_t segment = head + count;
+	struct stamped old = a128_load_acquire(&table(c, segment)->word);
+	struct redo_fmt *r;
+	int rc;
+
+	if (!wanted(segment_value_state(old.value), 0))
+		return -EAGAIN;
+	r = redo_begin(c, REDO_SPAN_GROW);
+	r->word = off_of(c->pool, &table(c, segment)->word);
+	r->object = head;
+	r->next = count + 1;
+	redo_seal(c, r);
+	if (!era_cas(c, &table(c, segment)->word, old, segment_value(SEGMENT_BODY, 0, head))) {
+		era_bump(c);
+		return -EAGAIN;
+	}
+	CRASH_POINT(c, segment, grow_swapped);
+	segment_apply_grow(c, r);
+	era_bump(c);
+	hint_clear(c, 0, segment);
+	/* From here on the body is the span's, and goes back with it, reserved or not. */
+	rc = reserve(c, segment);
+	CRASH_POINT(c, segment, grow_reserved);
+	if (!rc && segment_value_state(old.value) == SEGMENT_FREE_DIRTY)
+		memset(off_ptr(c->pool, (uint64_t)segment << c->pool->segment_shift), 0,
+		       1ul << c->pool->segment_shift);
+	if (!rc && c->pool->super->numa[0])
+		numa_apply(c->pool, off_ptr(c->pool, (uint64_t)segment << c->pool->segment_shift),
+			   1ull << c->pool->segment_shift);
+	return rc;
+}
+
+void segment_apply_shrink(struct client *c, const struct redo_fmt *r)
+{
+	uint32_t head = (uint32_t)r->object;
+	uint32_t segment = head + (uint32_t)r->next;
+	struct segment_fmt *s = table(c, segment);
+	struct stamped old = a128_load_acquire(&s->word);
+
+	a64_store_release(&table(c, head)->span, r->next);
+	persist(c->pool, table(c, head), sizeof(struct segment_fmt));
+	CRASH_POINT(c, segment, shrink_counted);
+	/* Repeated after a crash: once it is no longer this span's, it may be anybody's. */
+	if (old.value == segment_value(SEGMENT_BODY, 0, head)) {
+		era_store(c, &s->word, old.stamp, segment_value((enum segment_state)r->aux, 0, 0));
+		CRASH_POINT(c, segment, shrink_swapped);
+	}
+	hint_set(c, 0, segment);
+}
+
+void segment_span_shrink(struct client *c, uint32_t head)
+{
+	int give = quiet(c);
+
+	for (uint32_t count = segment_span_of(c->pool, head); count > 1; count--) {
+		int given = give && !punch(c, head + count - 1);
+		struct redo_fmt *r;
+
+		CRASH_POINT(c, segment, shrink_punched);
+		r = redo_begin(c, REDO_SPAN_SHRINK);
+		r->word = 0;
+		r->object = head;
+		r->next = count - 1;
+		r->aux = given ? SEGMENT_FREE : SEGMENT_FREE_DIRTY;
+		redo_seal(c, r);
+		segment_apply_shrink(c, r);
+		era_bump(c);
+	}
+}
+
+int segment_span_claim(struct client *c, uint32_t count, uint32_t *head)
+{
+	struct pool *pool = c->pool;
+	uint32_t run = 0;
+	int rc = -ENOSPC;
+
+	for (uint32_t segment = pool->first_segment; segment < pool->segments; segment++) {
+		uint32_t first, have;
+		struct stamped old;
+
+		run = wanted(segment_state_of(pool, segment), 0) ? run + 1 : 0;
+		if (run < count)
+			continue;
+		first = segment + 1 - count;
+		run = 0;
+		old = a128_load_acquire(&table(c, first)->word);
+		if (!wanted(segment_value_state(old.value), 0) || claim_word(c, first, old, SEGMENT_CHANGING))
+			continue;
+		hint_clear(c, 0, first);
+		a64_store_relaxed(&table(c, first)->span, 0);
+		rc = reserve(c, first);
+		CRASH_POINT(c, segment, reserved);
+		if (!rc && segment_value_state(old.value) == SEGMENT_FREE_DIRTY)
+			memset(off_ptr(pool, (uint64_t)first << pool->segment_shift), 0,
+			       1ul << pool->segment_shift);
+		for (have = 1; !rc && have < count; have++)
+			rc = span_grow(c, first, have);
+		if (!rc) {
+			set_state(c, first, SEGMENT_OWNED);
+			CRASH_POINT(c, segment, opened);
+			*head = first;
+			return 0;
+		}
+		segment_release(c, first);
+		if (rc != -EAGAIN)
+			return rc;
+		rc = -ENOSPC;
+	}
+	return rc;
+}

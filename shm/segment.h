@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * segment: who owns which segment, and when its memory is the system's.
+ *
+ *        claim            open                 close           release
+ *   FREE ─────▶ CHANGING ─────▶ OWNED ─────────────▶ CHANGING ─────▶ FREE        (memory given back)
+ *   FREE_DIRTY ──▶              │  ▲                         └─────▶ FREE_DIRTY  (a reader may still look)
+ *                       orphan  ▼  │ adopt
+ *                              ORPHAN
+ *   FREE, FREE_DIRTY ◀────▶ BODY: joins and leaves the span of the OWNED segment that heads it
+ *
+ * All owned segments hang on the slot's list, so that recovery finds them without looking at others.
+ *
+ *   call                     excludes                                  progress
+ *   claim, adopt, grow       nothing: one CAS decides                  lock-free; expected O(1) CAS
+ *   release, shrink, orphan  other calls of the owner                  wait-free but for the system call
+ *
+ * Searching goes by two bitmaps of hints and falls back to a walk over all words before it says -ENOSPC, so a lost hint
+ * costs time, not memory.
+ */
+#ifndef SHM_SEGMENT_H
+#define SHM_SEGMENT_H
+
+#include "era.h"
+#include "redo.h"
+
+#define SEGMENT_NONE 0u	/* segment 0 holds the superblock */
+
+/* Own a segment with all-zero or scrubbed memory that is reserved, in *segment.  -ENOSPC. */
+int segment_claim(struct client *c, uint32_t *segment);
+
+/* Own an orphan, its blocks as they are.  -ENOENT: none. */
+int segment_adopt_any(struct client *c, uint32_t *segment);
+
+/* Own this segment if it is an orphan.  -EAGAIN: it is not. */
+int segment_adopt(struct client *c, uint32_t segment);
+
+/* Give an owned segment without blocks or remote list back. */
+void segment_release(struct client *c, uint32_t segment);
+
+/* Leave an owned segment to whoever wants it. */
+void segment_orphan(struct client *c, uint32_t segment);
+
+/* Own count contiguous segments as one span headed by *head: its segment_fmt.span says so.  -ENOSPC. */
+int segment_span_claim(struct client *c, uint32_t count, uint32_t *head);
+
+/* Give all of a span back but its head. */
+void segment_span_shrink(struct client *c, uint32_t head);
+
+/* Give memory of FREE_DIRTY segments back to the system, as far as nobody may be looking; how many. */
+uint32_t segment_trim(struct client *c);
+
+/* Finish a committed record; see redo.h. */
+void segment_apply_claim(struct client *c, const struct redo_fmt *r);
+void segment_apply_release(struct client *c, const struct redo_fmt *r);
+void segment_apply_grow(struct client *c, const struct redo_fmt *r);
+void segment_apply_shrink(struct client *c, const struct redo_fmt *r);
+
+static inline int segment_is_mine(const struct client *c, uint32_t segment)
+{
+	uint64_t value = a128_value_relaxed(&c->pool->segment_table[segment].word);
+
+	return (uint32_t)value == ((uint32_t)SEGMENT_OWNED | c->cid << 8);
+}
+
+static inline enum segment_state segment_state_of(const struct pool *pool, uint32_t segment)
+{
+	return segment_value_state(a128_load_acquire(&pool->segment_table[segment].word).value);
+}
+
+/*
+ * May the word at off be read?  Not if it is in a segment that may have been given back: reading a hole of a full tmpfs is
+ * SIGBUS.  For recovery, between client_read_begin() and _end(): what is readable then stays so.
+ */
+static inline int segment_readable(const struct pool *pool, uint64_t off)
+{
+	uint32_t segment = (uint32_t)(off >> pool->segment_shift);
+	enum segment_state state;
+
+	if (off >= pool->heap_bytes)
+		return 0;
+	if (segment < pool->first_segment)
+		return 1;
+	state = segment_state_of(pool, segment);
+	return state == SEGMENT_OWNED || state == SEGMENT_ORPHAN || state == SEGMENT_BODY;
+}
+
+static inline uint32_t segment_span_of(const struct pool *pool, uint32_t segment)
+{
+	uint64_t n = a64_load_relaxed(&pool->segment_table[segment].span);
+
+	return n > 1 && n <= pool->segments - segment ? (uint32_t)n : 1;
+}
+
+#endif
