@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * file.c: open files, their bytes, and mappings that outlive them.
+ *
+ * Owns the handles of open files and the list of idle inodes.
+ *
+ * A file object opened with passthrough costs one backing file, registered with the kernel at the first
+ * open and shared by all of them; the daemon then sees neither reads nor writes.  Without passthrough
+ * the daemon reads and writes the extent.  A heap object with a name is read and written where it lies.
+ * Each open handle holds a root reference to the object.
+ *
+ * RELEASE comes when the last descriptor is closed, even if a mapping lives on, and nothing tells us when
+ * that one goes.  So at the last close the inode becomes idle: its handle's reference is kept, and the
+ * monitor looks after it (file_idle_work): it closes the backing file and asks the library whether
+ * the extent is still in use; if so the inode counts as mapped and is looked at again with growing
+ * pauses.  While a file has a name the first look waits IDLE_MS, so that a program which opens the same
+ * file over and over pays for the backing file once; without a name it comes at once, so that what is
+ * deleted is free at once.
+ *
+ * Threads: any; the lock is the names lane's (inode.h).  Bytes are moved without it.  The list of
+ * idle inodes is walked by the monitor, a few inodes at a time.
+ */
+#include "file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MS 1000000ull
+#define IDLE_MS 5	/* from the last close to the first look */
+#define IDLE_MAX_MS 25	/* between looks at a mapped inode, as long as they are few */
+#define IDLE_FEW 256	/* above this many, the pauses grow with their number */
+#define IDLE_BATCH 32	/* inodes looked at under one lock */
+#define COPY_MAX (16ull << 20)	/* bytes one copy_file_range moves at most */
+#define LEASE_RETRIES 5000	/* ms: how long we try to open an extent that somebody is probing */
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 * MS + (uint64_t)now.tv_nsec;
+}
+
+/* ---------------------------------------------------------------- idle inodes */
+
+static void idle_remove(struct fs *fs, struct inode *inode)
+{
+	*inode->idle_link = inode->idle_next;
+	if (inode->idle_next)
+		inode->idle_next->idle_link = inode->idle_link;
+	fs->idle_count--;
+	if (inode->mapped)
+		fs->mapped_count--;
+	inode->mapped = false;
+}
+
+static void backing_drop(struct fs *fs, struct inode *inode)
+{
+	if (!inode->backing_id)
+		return;
+	passthrough_backing_close(fs->passthrough, fs->session, inode->backing_id);
+	inode->backing_id = 0;
+	fs->backing_count--;
+}
+
+/* Let go of an idle inode that nothing maps.  Returns a token as inode_unref().  Locked. */
+static uint64_t idle_end(struct fs *fs, struct inode *inode)
+{
+	idle_remove(fs, inode);
+	cxlshm_release(fs->lanes.names.client, inode->idle_ref);
+	inode->idle_ref = 0;
+	return inode_unref(fs, inode);
+}
+
+/*
+ * Look whether an idle inode's extent is in use, and end its idleness if not.  Returns true if it is;
+ * else the inode may be gone, and *token is as inode_unref() gave it.  Locked.
+ */
+static bool idle_look(struct fs *fs, struct inode *inode, uint64_t now, uint64_t *token)
+{
+	uint64_t most = IDLE_MAX_MS;
+
+	backing_drop(fs, inode);
+	if (cxlshm_extent_busy(fs->lanes.names.client, inode->idle_ref) != 1) {
+		*token = idle_end(fs, inode);
+		return false;
+	}
+	if (!inode->mapped) {
+		inode->mapped = true;
+		inode->idle_wait_ms = 1;
+		fs->mapped_count++;
+	}
+	if (fs->mapped_count > IDLE_FEW)
+		most = most * fs->mapped_count / IDLE_FEW;
+	inode->idle_due_ns = now + inode->idle_wait_ms * MS;
+	inode->idle_wait_ms = 2 * inode->idle_wait_ms < most ? 2 * inode->idle_wait_ms : (uint32_t)most;
+	return true;
+}
+
+/* Tell the monitor, unless it comes in time anyway. */
+static void wake(struct fs *fs, uint64_t due_ns)
+{
+	if (due_ns >= atomic_load(&fs->wake_due_ns))
+		return;
+	atomic_store(&fs->wake_due_ns, due_ns);
+	eventfd_write(fs->wake_fd, 1);
+}
+
+/* The last handle was closed; ref is what it held.  Returns a token as inode_unref().  Locked. */
+static uint64_t idle_begin(struct fs *fs, struct inode *inode, cxlshm_ref ref)
+{
+	uint64_t now = now_ns(), token = 0;
+	struct cxlshm_stat st;
+
+	inode->idle_ref = ref;
+	inode->idle_due_ns = now + IDLE_MS * MS;
+	inode->idle_next = fs->idle;
+	if (fs->idle)
+		fs->idle->idle_link = &inode->idle_next;
+	inode->idle_link = &fs->idle;
+	fs->idle = inode;
+	fs->idle_count++;
+	if (cxlshm_stat(fs->lanes.names.client, ref, &st) || !st.links) {
+		if (!idle_look(fs, inode, now, &token))
+			return token;
+	} else {
+		inode->size_bytes = st.size_bytes;
+	}
+	wake(fs, inode->idle_due_ns);
+	return 0;
+}
+
+uint64_t file_settle(struct fs *fs, struct inode *inode)
+{
+	uint64_t token = 0;
+
+	if (!inode->idle_ref || inode->mapped)
+		return 0;
+	if (idle_look(fs, inode, now_ns(), &token))
+		wake(fs, inode->idle_due_ns);
+	return token;
+}
+
+uint64_t file_idle_work(struct fs *fs)
+{
+	uint64_t tokens[IDLE_BATCH], now = now_ns(), next = UINT64_MAX;
+	unsigned count, looked;
+	bool again;
+
+	atomic_store(&fs->wake_due_ns, UINT64_MAX);
+	do {
+		struct inode *inode, *following;
+
+		count = looked = 0;
+		next = UINT64_MAX;
+		lane_lock(&fs->lanes);
+		for (inode = fs->idle; inode && looked < IDLE_BATCH; inode = following) {
+			following = inode->idle_next;
+			if (inode->idle_due_ns > now)
+				continue;
+			tokens[count] = 0;
+			idle_look(fs, inode, now, &tokens[count]);
+			count += tokens[count] != 0;
+			looked++;
+		}
+		again = inode != NULL;
+		if (!again)
+			for (inode = fs->idle; inode; inode = inode->idle_next)
+				next = inode->idle_due_ns < next ? inode->idle_due_ns : next;
+		lane_unlock(&fs->lanes);
+		while (count)
+			lane_side_drop(&fs->lanes, tokens[--count]);
+	} while (again);
+	return next;
+}
+
+int file_mapped(struct fs *fs, struct inode *inode)
+{
+	if (inode->kind != CXLSHM_KIND_FILE)
+		return 0;
+	if (inode->backing_id && !inode->backed_opens)
+		backing_drop(fs, inode);	/* ours would count */
+	return cxlshm_extent_busy(fs->lanes.names.client, inode->ref);
+}
+
+/* ---------------------------------------------------------------- opening */
+
+/*
+ * A descriptor of the inode's extent.  Another client's probe (a lease) may be in the way for a few
+ * microseconds, or longer if that client was stopped in the middle: try again, without the lock.
+ * Locked; gives the lock up in between, so the caller looks at its inode again afterwards.
+ */
+static int extent_open(struct fs *fs, cxlshm_ref ref, int flags)
+{
+	int fd = -EWOULDBLOCK;
+
+	for (int i = 0; i < LEASE_RETRIES && fd == -EWOULDBLOCK; i++) {
+		struct timespec pause = {.tv_nsec = (long)MS};
+
+		if (i) {
+			lane_unlock(&fs->lanes);
+			nanosleep(&pause, NULL);
+			lane_lock(&fs->lanes);
+		}
+		fd = cxlshm_extent_open(fs->lanes.names.client, ref, flags | O_NONBLOCK);
+	}
+	return fd;
+}
+
+/* Make sure the inode has a backing file.  -EOPNOTSUPP: not with this kernel or user.  Locked. */
+static int backing_get(struct fs *fs, struct inode *inode, cxlshm_ref ref)
+{
+	int fd, id;
+
+	if (!passthrough_ready(fs->passthrough, fs->session))
+		return -EOPNOTSUPP;
+	if (inode->backing_id)
+		return 0;
+	fd = extent_open(fs, ref, O_RDWR);
+	if (fd < 0)
+		return fd;
+	if (inode->backing_id) {	/* somebody else did, while we waited */
+		close(fd);
+		return 0;
+	}
+	id = passthrough_backing_open(fs->passthrough, fs->session, fd);
+	close(fd);	/* the kernel has its own hold on the file */
+	if (id < 0)
+		return id;
+	inode->backing_id = id;
+	fs->backing_count++;
+	return 0;
+}
+
+/* How many bytes at an object's start are reference slots: they are the library's to write. */
+static size_t slot_bytes(struct fs *fs, cxlshm_ref ref)
+{
+	struct cxlshm_client *client = fs->lanes.names.client;
+	struct cxlshm_object_info info;
+	cxlshm_ref target;
+
+	if (cxlshm_object_info(fs->pool, cxlshm_id(client, ref), &info))
+		return SIZE_MAX;
+	if (!info.slots)
+		return 0;
+	if (cxlshm_field_load(client, ref, 0, &target))	/* not fields of 8 bytes, so cells of 16 */
+		return 16 * (size_t)info.slots;
+	cxlshm_release(client, target);
+	return 8 * (size_t)info.slots;
+}
+
+/* Open a heap object by its inode.  Locked. */
+static int open_memory(struct fs *fs, struct inode *inode, struct handle *handle)
+{
+	struct cxlshm_client *client = fs->lanes.names.client;
+	int64_t size;
+	int rc = cxlshm_named_object(client, inode->ref, &handle->ref);
+
+	if (rc)
+		return rc;
+	handle->kind = HANDLE_MEMORY;
+	handle->data = cxlshm_ptr(client, handle->ref);
+	size = cxlshm_size(client, handle->ref);
+	if (size < 0 || (!handle->data && size)) {
+		cxlshm_release(client, handle->ref);
+		return size < 0 ? (int)size : -EIO;
+	}
+	handle->size = (size_t)size;
+	handle->fixed = cxlshm_kind(client, handle->ref) != CXLSHM_KIND_HEAP;
+	handle->guard = slot_bytes(fs, handle->ref);
+	return 0;
+}
+
+/* Open a file object.  Locked. */
+static int open_extent(struct fs *fs, struct inode *inode, int flags, struct handle *handle)
+{
+	struct cxlshm_client *client = fs->lanes.names.client;
+	int rc = cxlshm_attach(client, inode->ref, &handle->ref);
+
+	if (rc)
+		return rc;
+	rc = backing_get(fs, inode, handle->ref);
+	if (!rc) {
+		handle->kind = HANDLE_PASSTHROUGH;
+		inode->backed_opens++;
+		atomic_fetch_add_explicit(&fs->opens_passthrough, 1, memory_order_relaxed);
+		if (inode->idle_ref) {
+			idle_remove(fs, inode);
+			cxlshm_release(client, inode->idle_ref);
+			inode->idle_ref = 0;
+		}
+		return 0;
+	}
+	if (rc == -EOPNOTSUPP) {
+		handle->kind = HANDLE_EXTENT;
+		handle->fd = extent_open(fs, handle->ref, (flags & O_ACCMODE) == O_RDONLY ? O_RDONLY : O_RDWR);
+		rc = handle->fd < 0 ? handle->fd : 0;
+	}
+	if (rc)
+		cxlshm_release(client, handle->ref);
+	return rc;
+}
+
+int file_open(struct fs *fs, struct inode *inode, int flags, bool privileged, struct handle **out)
+{
+	struct handle *handle = calloc(1, sizeof(*handle));
+	bool writes = (flags & O_ACCMODE) != O_RDONLY;
+	int rc = 0;
+
+	if (!handle)
+		return -ENOMEM;
+	handle->inode = inode;
+	handle->fd = -1;
+	/* For a heap object O_TRUNC means nothing: its size is fixed, like a device's. */
+	if (flags & O_TRUNC && inode->kind == CXLSHM_KIND_FILE)
+		rc = file_truncate(fs, inode, 0);
+	lane_lock(&fs->lanes);
+	if (!rc)
+		rc = inode->kind == CXLSHM_KIND_NAMED ? open_memory(fs, inode, handle) :
+		     inode->kind == CXLSHM_KIND_FILE ? open_extent(fs, inode, flags, handle) : -EINVAL;
+	if (!rc) {
+		inode->handles++;
+		fs->handle_count++;
+		/* The kernel asks nobody before a write that passes us by, so this is the moment. */
+		if (writes && !privileged && handle->kind == HANDLE_PASSTHROUGH)
+			inode_kill_privileges(fs, inode);
+	}
+	lane_unlock(&fs->lanes);
+	if (rc) {
+		free(handle);
+		return rc;
+	}
+	atomic_fetch_add_explicit(&fs->opens, 1, memory_order_relaxed);
+	*out = handle;
+	return 0;
+}
+
+void file_release(struct fs *fs, struct handle *handle)
+{
+	struct cxlshm_client *client = lane_lock(&fs->lanes);
+	struct inode *inode = handle->inode;
+	uint64_t token = 0;
+
+	inode->handles--;
+	fs->handle_count--;
+	if (handle->kind == HANDLE_PASSTHROUGH && --inode->backed_opens == 0) {
+		token = idle_begin(fs, inode, handle->ref);
+	} else {
+		cxlshm_release(client, handle->ref);
+		token = inode_unref(fs, inode);
+	}
+	lane_unlock(&fs->lanes);
+	if (token)
+		lane_side_drop(&fs->lanes, token);
+	if (handle->fd >= 0)
+		close(handle->fd);
+	free(handle);
+}
+
+/* ---------------------------------------------------------------- bytes */
+
+ssize_t file_read(struct handle *handle, char *buffer, size_t size, off_t offset, const char **bytes)
+{
+	ssize_t length;
+
+	if (handle->data || handle->kind == HANDLE_MEMORY) {
+		size_t left = (uint64_t)offset < handle->size ? handle->size - (size_t)offset : 0;
+
+		*bytes = left ? handle->data + offset : buffer;
+		return (ssize_t)(size < left ? size : left);
+	}
+	*bytes = buffer;
+	if (handle->fd < 0)
+		return -EIO;
+	length = pread(handle->fd, buffer, size, offset);
+	return length < 0 ? -errno : length;
+}
+
+/* Write to a heap object; its size and its reference slots are fixed. */
+static ssize_t write_memory(struct fs *fs, struct handle *handle, const char *bytes, size_t size,
+			    off_t offset)
+{
+	struct cxlshm_stat st = {0};
+
+	if (handle->fixed || (uint64_t)offset < handle->guard)
+		return -EPERM;
+	if ((uint64_t)offset >= handle->size)
+		return -ENOSPC;
+	if (size > handle->size - (size_t)offset)
+		size = handle->size - (size_t)offset;
+	memcpy(handle->data + offset, bytes, size);
+	clock_gettime(CLOCK_REALTIME, &st.mtime);
+	cxlshm_setattr(lane_lock(&fs->lanes), handle->inode->ref, &st, CXLSHM_SET_MTIME);
+	lane_unlock(&fs->lanes);
+	return (ssize_t)size;
+}
+
+ssize_t file_write(struct fs *fs, struct handle *handle, const char *bytes, size_t size, off_t offset,
+		   bool append)
+{
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = size};
+	ssize_t length;
+
+	if (handle->kind == HANDLE_MEMORY)
+		return write_memory(fs, handle, bytes, size, offset);
+	if (handle->fd < 0)
+		return handle->kind == HANDLE_TEXT ? -EPERM : -EIO;
+	length = pwritev2(handle->fd, &iov, 1, offset, append ? RWF_APPEND : 0);
+	return length < 0 ? -errno : length;
+}
+
+int file_truncate(struct fs *fs, struct inode *inode, uint64_t size_bytes)
+{
+	struct cxlshm_client *client = lane_lock(&fs->lanes);
+	struct lane *lane;
+	cxlshm_ref ref;
+	int64_t size = cxlshm_size(client, inode->ref);
+	uint64_t change;
+	int rc = 0;
+
+	if (size < 0) {
+		rc = (int)size;
+	} else if (inode->kind != CXLSHM_KIND_FILE) {
+		struct cxlshm_stat st;
+
+		rc = cxlshm_stat(client, inode->ref, &st);
+		if (!rc && st.size_bytes != size_bytes)
+			rc = -EPERM;
+	} else {
+		change = size_bytes > (uint64_t)size ? size_bytes - (uint64_t)size : (uint64_t)size - size_bytes;
+		inode_kill_privileges(fs, inode);
+		if (change > LANE_LONG_BYTES) {
+			lane_unlock(&fs->lanes);
+			rc = lane_side_begin(&fs->lanes, inode->ref, 0, &lane, &ref, NULL);
+			if (!rc) {
+				rc = cxlshm_resize(lane->client, ref, size_bytes);
+				lane_side_end(lane, ref, 0);
+				return rc;
+			}
+			client = lane_lock(&fs->lanes);
+		}
+		rc = cxlshm_resize(client, inode->ref, size_bytes);
+	}
+	lane_unlock(&fs->lanes);
+	return rc;
+}
+
+int file_reserve(struct fs *fs, struct inode *inode, int mode, uint64_t offset, uint64_t length)
+{
+	struct lane *lane;
+	cxlshm_ref ref;
+	int rc;
+
+	if (inode->kind != CXLSHM_KIND_FILE)
+		return -EOPNOTSUPP;
+	if (length > LANE_LONG_BYTES &&
+	    !lane_side_begin(&fs->lanes, inode->ref, 0, &lane, &ref, NULL)) {
+		rc = cxlshm_reserve(lane->client, ref, mode, offset, length);
+		lane_side_end(lane, ref, 0);
+		return rc;
+	}
+	rc = cxlshm_reserve(lane_lock(&fs->lanes), inode->ref, mode, offset, length);
+	lane_unlock(&fs->lanes);
+	return rc;
+}
+
+/* A descriptor to use for an open file, to be closed if *owned. */
+static int borrow_fd(struct fs *fs, struct handle *handle, int flags, bool *owned)
+{
+	int fd;
+
+	*owned = handle->fd < 0;
+	if (!*owned)
+		return handle->fd;
+	if (handle->kind != HANDLE_PASSTHROUGH)
+		return -EOPNOTSUPP;
+	lane_lock(&fs->lanes);
+	fd = extent_open(fs, handle->ref, flags);
+	lane_unlock(&fs->lanes);
+	return fd;
+}
+
+int file_sync(struct fs *fs, struct handle *handle)
+{
+	bool owned;
+	int fd = borrow_fd(fs, handle, O_RDWR, &owned), rc;
+
+	if (fd < 0)
+		return fd == -EOPNOTSUPP ? 0 : fd;
+	rc = fsync(fd) ? -errno : 0;
+	if (owned)
+		close(fd);
+	return rc;
+}
+
+off_t file_seek(struct fs *fs, struct handle *handle, off_t offset, int whence)
+{
+	bool owned;
+	off_t found;
+	int fd;
+
+	if (whence != SEEK_DATA && whence != SEEK_HOLE)
+		return -EINVAL;
+	if (handle->kind == HANDLE_MEMORY || handle->kind == HANDLE_TEXT) {
+		if (offset < 0 || (uint64_t)offset >= handle->size)
+			return -ENXIO;
+		return whence == SEEK_DATA ? offset : (off_t)handle->size;
+	}
+	fd = borrow_fd(fs, handle, O_RDONLY, &owned);
+	if (fd < 0)
+		return fd;
+	found = lseek(fd, offset, whence);
+	if (found < 0)
+		found = -errno;
+	if (owned)
+		close(fd);
+	return found;
+}
+
+ssize_t file_copy(struct fs *fs, struct handle *from, off_t from_offset, struct handle *to,
+		  off_t to_offset, size_t length)
+{
+	bool from_owned, to_owned;
+	ssize_t copied = 0;
+	int from_fd = borrow_fd(fs, from, O_RDONLY, &from_owned), to_fd;
+
+	if (from_fd < 0)
+		return from_fd;
+	to_fd = borrow_fd(fs, to, O_RDWR, &to_owned);
+	if (to_fd < 0) {
+		copied = to_fd;
+		goto close_from;
+	}
+	copied = copy_file_range(from_fd, &from_offset, to_fd, &to_offset,
+				 length < COPY_MAX ? length : COPY_MAX, 0);
+	if (copied < 0)
+		copied = errno == EXDEV || errno == EINVAL ? -EOPNOTSUPP : -errno;
+	if (to_owned)
+		close(to_fd);
+close_from:
+	if (from_owned)
+		close(from_fd);
+	return copied;
+}
