@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# The extended attributes user.cxlshm.* on every kind of file.
+. "$E2E_LIB/e2e.sh"
+make_pool "$POOL" 64M
+mount_pool
+echo text >"$MNT/file"
+mkdir "$MNT/dir"
+mkfifo "$MNT/fifo"
+ln -s file "$MNT/link"
+names="user.cxlshm.holders user.cxlshm.id user.cxlshm.kind user.cxlshm.mapped user.cxlshm.refs user.cxlshm.size"
+for path in file dir; do
+	same "$path: getfattr -d lists them all" "$(getfattr --absolute-names -d "$MNT/$path" | sed -n 's/^\(user[^=]*\)=.*/\1/p' | sort | tr '\n' ' ')" "$names "
+done
+same "file: kind" "$(xattr "$MNT/file" user.cxlshm.kind)" file
+same "dir: kind" "$(xattr "$MNT/dir" user.cxlshm.kind)" directory
+same "file: size" "$(xattr "$MNT/file" user.cxlshm.size)" 5
+same "file: id is the inode number" "$(xattr "$MNT/file" user.cxlshm.id)" "$(stat -c %i "$MNT/file")"
+same "file: mapped" "$(xattr "$MNT/file" user.cxlshm.mapped)" 0
+refs=$(xattr "$MNT/file" user.cxlshm.refs)
+matches "file: refs" "$refs" '^[1-9][0-9]*$'
+ln "$MNT/file" "$MNT/hard"
+same "a hard link is one reference more" "$(xattr "$MNT/file" user.cxlshm.refs)" $((refs + 1))
+rm "$MNT/hard"
+same "and without it one less" "$(xattr "$MNT/file" user.cxlshm.refs)" "$refs"
+exec 6<"$MNT/file"
+holders=$(xattr "$MNT/file" user.cxlshm.holders)
+matches "an open file is held by a client of the daemon" "$holders" '^[0-9]+:[0-9]+'
+slot=${holders%%:*}
+same "which is in .cxlshm/clients" "$(awk -v s="$slot" '$1 == s { print $3 }' "$MNT/.cxlshm/clients")" "$(daemon_of "$MNT")"
+exec 6<&-
+check_refused "they cannot be set" "permitted|supported|denied" setfattr -n user.cxlshm.refs -v 7 "$MNT/file"
+check_refused "nor removed" "permitted|supported|denied" setfattr -x user.cxlshm.id "$MNT/file"
+check_refused "nor made up" "permitted|supported|denied" setfattr -n user.cxlshm.nosuch -v 7 "$MNT/file"
+check_refused "an unknown one" "no such|not supported|No data" getfattr -n user.cxlshm.nosuch "$MNT/file"
+setfattr -n user.mine -v 1 "$MNT/file"
+same "one's own stand beside them" "$(getfattr --absolute-names -d "$MNT/file" | grep -c '^user')" 7
+check "cp -a copies a file with them" cp -a "$MNT/file" "$E2E_DIR/copy"
+check "and back" cp -a "$E2E_DIR/copy" "$MNT/back" || note "(cp -a brings user.cxlshm.* back, which cannot be set)"
+check "python: os.listxattr" python3 -c 'import os, sys; assert len(os.listxattr(sys.argv[1])) == 7' "$MNT/file"
+finish

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# kill -9 of a process that holds things: its references are gone within 50 ms, and nothing else notices.
+. "$E2E_LIB/e2e.sh"
+. "$E2E_LIB/native.sh"
+make_pool "$POOL" 128M
+mount_pool
+
+clients_of() { awk -v p="$1" 'NR > 1 && $3 == p' "$MNT/.cxlshm/clients" | wc -l; }
+# Milliseconds from the kill until `gone PID` succeeds; the limit is generous, the time is reported and judged.
+kill_and_time() { # TEXT PID COMMAND...
+	local text=$1 pid=$2 start took; shift 2
+	start=$(date +%s%N)
+	kill -9 "$pid"
+	if wait_until 10 "$@"; then
+		took=$((($(date +%s%N) - start) / 1000))
+		times+=("$took")
+		ok "$text: gone $took us after the kill"
+	else
+		fail "$text: not gone after 10 s"
+	fi
+}
+times=()
+no_client() { [ "$(clients_of "$1")" = 0 ]; }
+
+native_start "$POOL" neighbour
+neighbour_in=$native_in neighbour_out=$native_out neighbour_pid=$native_pid
+native heap 100 "stays" && native link stays || fail "the neighbour's object"
+for count in 0 1000 100000; do
+	native_start "$POOL" victim 2>/dev/null
+	native create "file$count" 65536 && native attach "$count" || fail "the victim holds $count references"
+	check "a client with $((count + 1)) references is in .cxlshm/clients" test "$(clients_of "$native_pid")" = 1
+	matches "with its name, references and state" "$(awk -v p="$native_pid" '$3 == p { print $2, $6, $NF }' "$MNT/.cxlshm/clients")" "^alive [0-9]+ victim$"
+	held=$(awk -v p="$native_pid" '$3 == p { print $6 }' "$MNT/.cxlshm/clients")
+	check "it holds them ($held)" test "$held" -ge "$count"
+	slot=$(native slot)
+	matches "and the file's xattr names it" "$(xattr "$MNT/file$count" user.cxlshm.holders)" "(^|,)$slot:"
+	kill_and_time "kill -9 with $((count + 1)) references" "$native_pid" no_client "$native_pid"
+	same "the file's xattr no longer names it" "$(xattr "$MNT/file$count" user.cxlshm.holders | tr , '\n' | grep -c "^$slot:")" 0
+	wait "$native_pid" 2>/dev/null
+	same "the file is unharmed" "$(stat -c %s "$MNT/file$count")" 65536
+done
+# Ten more, for the spread; the middle one is judged, since the machine may be busy.
+for turn in $(seq 11); do
+	native_start "$POOL" victim 2>/dev/null
+	native create "turn$turn" 4096 && native attach 100
+	pid=$native_pid
+	start=$(date +%s%N)
+	kill -9 "$pid"
+	wait_until 10 no_client "$pid" || fail "turn $turn: not gone after 10 s"
+	spread[turn]=$((($(date +%s%N) - start) / 1000))
+	wait "$pid" 2>/dev/null
+done
+middle=$(printf '%s\n' "${spread[@]}" | sort -n | sed -n 6p)
+note "11 kills, us until the references are gone: $(printf '%s\n' "${spread[@]}" | sort -n | tr '\n' ' ')"
+check "the median of 11 kills ($middle us) is under 50 ms" test "$middle" -lt 50000
+
+# A nameless object goes with its holder.
+native_start "$POOL" victim 2>/dev/null
+native extent 1048576 || fail "an extent object"
+extents=$(ls "$POOL/x" | wc -l)
+one_less() { [ "$(ls "$POOL/x" | wc -l)" = $((extents - 1)) ]; }
+kill_and_time "kill -9 of the only holder of an object: its extent" "$native_pid" one_less
+wait "$native_pid" 2>/dev/null
+
+native_start "$POOL" victim 2>/dev/null
+native open file1000 && native map && native unlink file1000 || fail "the victim maps and unlinks"
+extents=$(ls "$POOL/x" | wc -l)
+kill_and_time "kill -9 of the last one to map an unlinked file: its extent" "$native_pid" one_less
+wait "$native_pid" 2>/dev/null
+
+# A process that holds a file of the mount, not a client: the kernel closes for it.
+python3 -c '
+import mmap, sys, time
+f = open(sys.argv[1], "r+b")
+m = mmap.mmap(f.fileno(), 0)
+print("held", flush=True)
+time.sleep(60)' "$MNT/file100000" >"$LOG.held" &
+pid=$!
+wait_until 10 grep -q held "$LOG.held"
+rm "$MNT/file100000"
+extents=$(ls "$POOL/x" | wc -l)
+kill_and_time "kill -9 of a Python process with the file open and mapped: its extent" "$pid" one_less
+wait "$pid" 2>/dev/null
+
+native_in=$neighbour_in native_out=$neighbour_out native_pid=$neighbour_pid
+same "the neighbour noticed nothing" "$(native load 0 5)" stays
+check "and works on" native attach 10
+native_stop
+same "and ends well" "$?" 0
+finish

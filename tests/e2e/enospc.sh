@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# A full pool is ENOSPC at the call, never a fault in a mapping later: cp, truncate, fallocate, writes that go
+# past the daemon, mkdir, names, native allocations; and afterwards everything works again.
+. "$E2E_LIB/e2e.sh"
+. "$E2E_LIB/native.sh"
+make_pool "$POOL" 32M
+mount_pool
+free() { df --output=avail -B1 "$MNT" | tail -n 1; }
+before=$(free)
+note "free: $before bytes of 32M"
+no_space="no space left"
+check_refused "truncate to more than the pool" "$no_space" truncate -s 1G "$MNT/big"
+same "leaves the size" "$(stat -c %s "$MNT/big")" 0
+check_refused "fallocate of more than the pool" "$no_space" fallocate -l 1G "$MNT/big"
+check_refused "fallocate -n (keep size) of more than the pool" "$no_space" fallocate -n -l 1G "$MNT/big"
+same "leaves the size" "$(stat -c %s "$MNT/big")" 0
+check "and nothing is lost by it" test "$(free)" -ge $((before - 300000))
+head -c 64M /dev/urandom >"$E2E_DIR/data"
+check_refused "cp of more than the pool" "$no_space" cp "$E2E_DIR/data" "$MNT/cp"
+size=$(stat -c %s "$MNT/cp")
+check "what did fit ($size bytes) is right" cmp -n "$size" "$E2E_DIR/data" "$MNT/cp"
+check "most of what was free could be used" test "$size" -gt $((before / 2))
+check_refused "a write past the reservation, past the daemon" "$no_space" dd if=/dev/zero of="$MNT/cp" bs=1M oflag=append conv=notrunc status=none
+check_refused "another file" "$no_space" cp "$E2E_DIR/data" "$MNT/cp2"
+check "overwriting in place works in a full pool" dd if="$E2E_DIR/data" of="$MNT/cp" bs=64k count=4 conv=notrunc status=none
+check "a mapping of all of it can be read and written in a full pool" python3 -c '
+import mmap, sys
+f = open(sys.argv[1], "r+b")
+m = mmap.mmap(f.fileno(), 0)
+for at in range(0, len(m), 4096): m[at] = m[at] ^ 1
+for at in range(0, len(m), 4096): m[at] = m[at] ^ 1' "$MNT/cp"
+check "and is right" cmp -n "$size" "$E2E_DIR/data" "$MNT/cp"
+check_refused "the daemon lives: a directory, or ENOSPC for it" "$no_space" bash -c 'for i in $(seq 200000); do mkdir "$1/dir$i" || exit 1; done' - "$MNT"
+check_refused "a file of one byte" "$no_space" bash -c 'for i in $(seq 200000); do echo x >"$1/file$i" || exit 1; done' - "$MNT"
+native_start "$POOL" greedy || note "(no slot in a full pool: a client needs memory for its own)"
+if [ -n "$(native slot 2>/dev/null)" ]; then
+	check_refused "native: create" ENOSPC native create nat 8000000
+	check_refused "native: extent" ENOSPC native extent 8000000
+	native_stop
+fi
+check "rm works in a full pool" rm "$MNT/cp"
+check "rm of the rest" bash -c 'cd "$1" && find . -mindepth 1 -maxdepth 1 ! -name .cxlshm -print0 | xargs -0 rm -rf' - "$MNT"
+check "the space comes back" wait_until 10 test "$(free)" -ge $((before - 4200000))
+note "free: $(free) bytes"
+check "and can be used" dd if="$E2E_DIR/data" of="$MNT/again" bs=1M count=$((before / 2 >> 20)) status=none
+# A sparse file that is grown by truncate is reserved: no hole of it can fault later.
+rm "$MNT/again"
+room=$(($(free) - 5000000))
+check "truncate to what is free" truncate -s "$room" "$MNT/all"
+check_refused "leaves nothing for others" "$no_space" truncate -s 8M "$MNT/more"
+check "every page of the mapping is there" python3 -c '
+import mmap, sys
+f = open(sys.argv[1], "r+b")
+m = mmap.mmap(f.fileno(), 0)
+assert not any(m[at] for at in range(0, len(m), 4096))
+for at in range(0, len(m), 4096): m[at] = 1' "$MNT/all"
+rm -f "$MNT/all" "$MNT/more"
+for turn in $(seq 5); do
+	cp "$E2E_DIR/data" "$MNT/fill" 2>/dev/null
+	rm "$MNT/fill"
+done
+check "five times full and empty leaves as much as before" wait_until 5 test "$(free)" -ge $((room))
+finish

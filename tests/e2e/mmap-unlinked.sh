@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# A mapping holds its object: unlink and close while mapped, and it goes after the munmap, not before.
+. "$E2E_LIB/e2e.sh"
+make_pool "$POOL" 64M
+mount_pool
+
+extents() { ls "$POOL/x" | wc -l; }
+none() { [ "$(extents)" = 0 ]; }
+cat >"$E2E_DIR/hold.py" <<'P'
+import mmap, os, sys
+path, mode = sys.argv[1:3]
+f = open(path, "r+b")
+if mode == "private":
+    m = mmap.mmap(f.fileno(), 0, flags=mmap.MAP_PRIVATE)
+elif mode == "readonly":
+    m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)
+else:
+    m = mmap.mmap(f.fileno(), 0)
+f.close()
+if mode == "fork":
+    pid = os.fork()
+    if pid:
+        os._exit(0)
+print(os.getpid(), flush=True)
+for line in sys.stdin:
+    if line == "read\n":
+        print(m[:5].decode(), flush=True)
+    elif line == "munmap\n":
+        m.close()
+        print("done", flush=True)
+P
+for mode in shared private readonly fork; do
+	printf 'bytes%.0s' $(seq 4000) >"$MNT/file"
+	id=$(xattr "$MNT/file" user.cxlshm.id)
+	coproc HOLD { exec python3 "$E2E_DIR/hold.py" "$MNT/file" "$mode"; }
+	read -r pid <&"${HOLD[0]}"
+	check "$mode: mapped and closed, the object has its xattr mapped" wait_until 5 test "$(xattr "$MNT/file" user.cxlshm.mapped)" != 0
+	note "user.cxlshm.mapped: $(xattr "$MNT/file" user.cxlshm.mapped), refs: $(xattr "$MNT/file" user.cxlshm.refs)"
+	rm "$MNT/file"
+	same "$mode: the name is gone" "$(ls "$MNT")" ""
+	sleep 0.5	# more than the longest back-off would need to free it by mistake
+	same "$mode: unlinked and closed, the extent stays" "$(extents)" 1
+	check "$mode: .cxlshm/objects shows it" test -e "$MNT/.cxlshm/objects/$id"
+	matches "$mode: as mapped" "$(tr '\n' ' ' <"$MNT/.cxlshm/objects/$id")" 'mapped[ :=]+(1|yes)'
+	# Its bytes are not given to anybody else meanwhile.
+	for i in $(seq 20); do head -c 20000 /dev/zero >"$MNT/other$i"; done
+	echo read >&"${HOLD[1]}"
+	read -r word <&"${HOLD[0]}"
+	same "$mode: its bytes are still there" "$word" bytes
+	rm "$MNT"/other*
+	check "$mode: other files come and go beside it" wait_until 5 test "$(extents)" = 1
+	start=$(now_ms)
+	echo munmap >&"${HOLD[1]}"
+	read -r word <&"${HOLD[0]}"
+	check "$mode: after the munmap the extent goes" wait_until 10 none
+	note "$mode: gone $(($(now_ms) - start)) ms after the munmap"
+	check "$mode: and the object" test ! -e "$MNT/.cxlshm/objects/$id"
+	kill "$pid" 2>/dev/null
+	exec {HOLD[1]}>&- 2>/dev/null
+	wait 2>/dev/null
+done
+
+# The same, with the holder killed instead of unmapping.
+printf 'bytes%.0s' $(seq 4000) >"$MNT/file"
+coproc HOLD { exec python3 "$E2E_DIR/hold.py" "$MNT/file" shared; }
+read -r pid <&"${HOLD[0]}"
+rm "$MNT/file"
+sleep 0.3
+same "held by a process about to be killed" "$(extents)" 1
+start=$(now_ms)
+kill -9 "$pid"
+check "kill -9 of the last one who maps it: the extent goes" wait_until 10 none
+note "gone $(($(now_ms) - start)) ms after the kill"
+wait 2>/dev/null
+
+# An open descriptor alone holds it as well.
+echo text >"$MNT/file"
+exec 8<"$MNT/file"
+rm "$MNT/file"
+sleep 0.2
+same "an open descriptor holds the extent" "$(extents)" 1
+same "and reads it" "$(cat <&8)" text
+exec 8<&-
+check "close frees it" wait_until 5 none
+finish

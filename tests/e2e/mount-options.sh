@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Mount options that are taken: size=, ro, uid=, gid=, umask=, allow_other, time-outs, max_threads, sparse,
+# numa=, nosuid, nodev, noexec; two of a kind; and the options of `cxlshmfs` itself.
+. "$E2E_LIB/e2e.sh"
+
+check "-o size= makes the pool" mount.cxlshm "$POOL" "$MNT" -o size=64M
+pools+=("$POOL")
+check "it works" cp /etc/passwd "$MNT/a"
+size=$(df --output=size -B1 "$MNT" | tail -n 1)
+check "of that size ($size)" test "$size" -ge $((48 << 20)) -a "$size" -le $((64 << 20))
+check "umount" unmount_pool "$MNT"
+check "-o size= on a pool that is there takes it as it is" mount.cxlshm "$POOL" "$MNT" -o size=64M
+check "with what is in it" cmp /etc/passwd "$MNT/a"
+check "umount" unmount_pool "$MNT"
+
+mount_pool "$POOL" "$MNT" ro
+check_refused "ro: create" "read-only" touch "$MNT/new"
+check_refused "ro: write" "read-only" bash -c 'echo x >>"$1/a"' - "$MNT"
+check_refused "ro: unlink" "read-only" rm "$MNT/a"
+check_refused "ro: mkdir" "read-only" mkdir "$MNT/d"
+check_refused "ro: chmod" "read-only" chmod 600 "$MNT/a"
+check_refused "ro: setfattr" "read-only" setfattr -n user.x -v y "$MNT/a"
+check "ro: read" cmp /etc/passwd "$MNT/a"
+check "ro: a read-only mapping" python3 -c '
+import mmap, sys
+with open(sys.argv[1], "rb") as f:
+    assert mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)[:] == open("/etc/passwd", "rb").read()' "$MNT/a"
+check "umount" unmount_pool "$MNT"
+
+mount_pool "$POOL" "$MNT" uid=1234,gid=2345,umask=027
+same "uid=, gid=" "$(stat -c %u:%g "$MNT/a")" 1234:2345
+same "umask=: a file" "$(stat -c %a "$MNT/a" | tail -c 4)" 640
+mkdir "$MNT/d"
+same "umask=: a directory" "$(stat -c %a "$MNT/d" | tail -c 4)" 750
+check "umount" unmount_pool "$MNT"
+mount_pool
+same "they were for show: without them the owner is root" "$(stat -c %u:%g "$MNT/a")" 0:0
+chmod 755 "$E2E_DIR"
+check "root's mount of a pool is open to the users the modes allow" \
+	setpriv --reuid 65534 --regid 65534 --clear-groups cmp /etc/passwd "$MNT/a" ||
+	note "(allow_other is not the default: see the next check)"
+check "umount" unmount_pool "$MNT"
+mount_pool "$POOL" "$MNT" allow_other
+check "allow_other: another user reads" setpriv --reuid 65534 --regid 65534 --clear-groups cmp /etc/passwd "$MNT/a"
+chmod 600 "$MNT/a"
+check_refused "and is held to the modes" "denied" setpriv --reuid 65534 --regid 65534 --clear-groups cat "$MNT/a"
+check "umount" unmount_pool "$MNT"
+
+for option in attr_timeout=1,entry_timeout=0.5 max_threads=1 max_threads=64 default_permissions nosuid,nodev,noexec,noatime rw,ro,rw; do
+	mount_pool "$POOL" "$MNT" "$option"
+	check "-o $option: write and read" bash -c 'cp /etc/group "$1/b" && cmp /etc/group "$1/b"' - "$MNT"
+	check "umount" unmount_pool "$MNT"
+done
+mount_pool "$POOL" "$MNT" noexec,nosuid,nodev
+matches "noexec, nosuid, nodev reach the kernel" "$(awk -v m="$MNT" '$2 == m { print $4 }' /proc/self/mounts)" 'nosuid.*nodev.*noexec'
+cp /bin/true "$MNT/true"
+check_refused "noexec holds" "denied" bash -c '"$1/true"' - "$MNT"
+check "umount" unmount_pool "$MNT"
+mount_pool
+check "a program runs from the mount" "$MNT/true"
+check "umount" unmount_pool "$MNT"
+
+mount_pool "$POOL" "$MNT" sparse
+check "sparse: a file longer than the pool" truncate -s 10G "$MNT/sparse"
+same "sparse: it is that long" "$(stat -c %s "$MNT/sparse")" $((10 << 30))
+check "sparse: it takes no room" test "$(du -k "$MNT/sparse" | cut -f 1)" -lt 1024
+rm "$MNT/sparse"
+check "umount" unmount_pool "$MNT"
+
+node=$(ls -d /sys/devices/system/node/node0 2>/dev/null)
+if [ -n "$node" ]; then
+	check "-o size=,numa=bind:0" mount.cxlshm "$E2E_DIR/numa" "$MNT" -o size=32M,numa=bind:0
+	pools+=("$E2E_DIR/numa")
+	check "it works" cp /etc/passwd "$MNT/a"
+	check "umount" unmount_pool "$MNT"
+fi
+check_status "cxlshmfs --help" 0 cxlshmfs --help
+check_status "cxlshmfs --version" 0 cxlshmfs --version
+check "which says one" grep -Eq '[0-9]+\.[0-9]+\.[0-9]+' "$LOG"
+finish

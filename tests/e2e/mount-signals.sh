@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# The daemon by hand: foreground and debug, SIGTERM, SIGINT and SIGHUP unmount cleanly, readiness is told to
+# systemd, and the terminal is let go of.
+. "$E2E_LIB/e2e.sh"
+make_pool "$POOL" 64M
+
+for signal in TERM INT; do
+	# a background process of a script may ignore SIGINT from birth
+	cxlshmfs -f "$POOL" "$MNT" >"$LOG.daemon" 2>&1 &
+	pid=$!
+	check "cxlshmfs -f mounts" wait_until 10 mounted "$MNT"
+	check "it works" cp /etc/passwd "$MNT/a$signal"
+	[ "$signal" = INT ] && grep -q 'SigIgn:.*[2367abef]$' "/proc/$pid/status" && { note "SIGINT is ignored here"; signal=TERM; }
+	kill -s "$signal" "$pid"
+	rc=0
+	wait "$pid" || rc=$?
+	same "SIG$signal ends it with status 0" "$rc" 0
+	check "and unmounts" test -z "$(grep " $MNT " /proc/self/mounts)"
+	mounted "$MNT" && umount -l "$MNT"
+done
+check "fsck" fsck_clean "$POOL"
+
+cxlshmfs -f -d "$POOL" "$MNT" >"$LOG.debug" 2>&1 &
+pid=$!
+check "cxlshmfs -d mounts" wait_until 10 mounted "$MNT"
+ls "$MNT" >/dev/null
+check "and tells of its requests" wait_until 5 test "$(wc -l <"$LOG.debug")" -gt 3
+check "umount" umount "$MNT"
+rc=0
+wait "$pid" || rc=$?
+same "umount ends it with status 0" "$rc" 0
+
+# systemd's side of sd_notify: a datagram socket.
+python3 - "$E2E_DIR/notify" >"$LOG.notify" 2>&1 <<'P' &
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(sys.argv[1])
+s.settimeout(20)
+while True:
+    message = s.recv(4096)
+    print(message.decode(), flush=True)
+    if b"STOPPING=1" in message:
+        break
+P
+notify=$!
+wait_until 5 test -S "$E2E_DIR/notify"
+NOTIFY_SOCKET=$E2E_DIR/notify cxlshmfs -f "$POOL" "$MNT" >"$LOG.daemon" 2>&1 &
+pid=$!
+check "READY=1 is told" wait_until 10 grep -q READY=1 "$LOG.notify"
+check "when the mount answers" stat "$MNT/aTERM"
+kill "$pid"
+wait "$pid"
+check "STOPPING=1 is told" wait_until 5 grep -q STOPPING=1 "$LOG.notify"
+kill "$notify" 2>/dev/null
+wait "$notify" 2>/dev/null
+
+mount_pool
+pid=$(daemon_of "$MNT")
+same "the daemon keeps no terminal or pipe" "$(readlink "/proc/$pid/fd/0" "/proc/$pid/fd/1" "/proc/$pid/fd/2" | sort -u)" /dev/null
+same "its working directory pins nothing" "$(readlink "/proc/$pid/cwd")" /
+check "it has left this one" test "$(ps -o sid= -p "$pid" | tr -d ' ')" != "$(ps -o sid= -p $$ | tr -d ' ')"
+kill "$pid"
+check "SIGTERM to the daemonised one unmounts" wait_until 10 test -z "$(ls -A "$MNT" 2>/dev/null)"
+check "and it goes" wait_until 10 test ! -e "/proc/$pid"
+check "nothing is left mounted" test -z "$(grep " $MNT " /proc/self/mounts)"
+finish

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# mkfs.cxlshm and fsck.cxlshm: options, refusals, what they leave, and fsck(8)'s exit codes.
+. "$E2E_LIB/e2e.sh"
+
+check "mkfs.cxlshm --plain" mkfs.cxlshm --plain --size=16M "$POOL"
+pools+=("$POOL")
+check "makes the directory and takes it as it is" test -f "$POOL/heap" -a -z "$(awk -v p="$POOL" '$2 == p' /proc/self/mounts)"
+check_refused "mkfs over a pool" "pool" mkfs.cxlshm --plain --size=16M "$POOL"
+check "mkfs --force over a pool" mkfs.cxlshm --plain --size=16M --force "$POOL"
+mkdir "$E2E_DIR/full"
+echo data >"$E2E_DIR/full/file"
+check_refused "mkfs --plain in a directory with files" "full" mkfs.cxlshm --plain --size=16M "$E2E_DIR/full"
+check_refused "even with --force" "full" mkfs.cxlshm --plain --size=16M --force "$E2E_DIR/full"
+same "which keeps them" "$(cat "$E2E_DIR/full/file")" data
+check_refused "mkfs on a file" "file" mkfs.cxlshm --plain --size=16M "$E2E_DIR/full/file"
+check_refused "mkfs without a pool" "usage|missing|pool" mkfs.cxlshm --size=16M
+for bad in --size=0 --size=4K --size=12Q --size=99999999T --clients=0x --clients=99999999 --mode=999 --group=nosuchgroup \
+	--numa=nosuch --numa=bind:77 --failure-domain=galaxy --nosuchoption; do
+	size=--size=16M
+	[[ $bad = --size=* ]] && size=
+	check_refused "mkfs $bad" "${bad%%=*}|${bad#*=}|${bad#--}" mkfs.cxlshm --plain $size "$bad" "$E2E_DIR/bad"
+	check "leaves no pool" test ! -e "$E2E_DIR/bad/heap"
+done
+check "--mode, --group, --clients" mkfs.cxlshm --plain --size=32M --mode=0600 --group="$(getent group nogroup | cut -d: -f1)" --clients=8 "$E2E_DIR/b"
+pools+=("$E2E_DIR/b")
+same "the mode and the group" "$(stat -c %a:%G "$E2E_DIR/b/heap")" 600:nogroup
+check "--failure-domain=host" mkfs.cxlshm --plain --size=32M --failure-domain=host "$E2E_DIR/c"
+pools+=("$E2E_DIR/c")
+check "a host-mode pool mounts and works" bash -c 'mount.cxlshm "$1" "$2" && cp /etc/passwd "$2/a" && sync "$2/a" && cmp /etc/passwd "$2/a"' - "$E2E_DIR/c" "$MNT"
+check "umount" unmount_pool "$MNT"
+
+check_status "fsck of a clean pool: 0" 0 fsck.cxlshm "$POOL"
+check_status "fsck -v: 0" 0 fsck.cxlshm -v "$POOL"
+check "and it says what it looked at" grep -Eiq 'object|reference|segment' "$LOG"
+check_status "fsck --repair of a clean pool: 0" 0 fsck.cxlshm --repair "$POOL"
+check_status "fsck of nothing: 8" 8 fsck.cxlshm "$E2E_DIR/nothing"
+check_status "fsck without arguments: 16" 16 fsck.cxlshm
+check_status "fsck with an unknown option: 16" 16 fsck.cxlshm --nosuch "$POOL"
+head -c 100 /dev/urandom >"$POOL/x/ffffffffffffffff"
+rc=0
+fsck.cxlshm "$POOL" >"$LOG" 2>&1 || rc=$?
+same "fsck of a pool with a stray extent: 4" "$rc" 4
+check_status "fsck --repair mends it: 1" 1 fsck.cxlshm --repair "$POOL"
+check_status "and then it is clean: 0" 0 fsck.cxlshm "$POOL"
+
+check "a pool to be left by a dead daemon" mkfs.cxlshm --plain --size=32M "$E2E_DIR/d"
+pools+=("$E2E_DIR/d")
+mount_pool "$E2E_DIR/d"
+cp /etc/passwd "$MNT/a"
+check_status "fsck of a mounted pool: 8" 8 fsck.cxlshm "$E2E_DIR/d"
+check "says that it is in use" grep -Eiq 'in use|busy|mounted' "$LOG"
+check_refused "mkfs --force of a mounted pool" "use|busy|mounted" mkfs.cxlshm --plain --size=32M --force "$E2E_DIR/d"
+check_refused "mkfs --remove of a mounted pool" "use|busy|mounted" mkfs.cxlshm --remove "$E2E_DIR/d"
+check "the mount is unharmed" cmp /etc/passwd "$MNT/a"
+exec 9<"$MNT/a"
+kill -9 "$(daemon_of "$MNT")"
+umount -l "$MNT"
+exec 9<&-
+wait_until 5 test -z "$(daemon_of "$MNT")"
+rc=0
+fsck.cxlshm "$E2E_DIR/d" >"$LOG" 2>&1 || rc=$?
+same "fsck after a kill -9 of the daemon reports its dead client: 4" "$rc" 4 || cat "$LOG"
+check_status "fsck --repair recovers it: 1" 1 fsck.cxlshm --repair "$E2E_DIR/d"
+check "mkfs --remove" mkfs.cxlshm --remove "$E2E_DIR/d"
+check "leaves nothing" test ! -e "$E2E_DIR/d/heap" -a ! -e "$E2E_DIR/d/x"
+check_refused "mkfs --remove of what is no pool" "full" mkfs.cxlshm --remove "$E2E_DIR/full"
+same "which keeps its files" "$(cat "$E2E_DIR/full/file")" data
+finish

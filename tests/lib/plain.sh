@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# The build as users get it: plain.sh BUILD DESTDIR installs it there and looks at what came.
+set -u
+build=$1 dest=$2
+source=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+failures=0
+check() { # TEXT COMMAND...
+	local text=$1; shift
+	if "$@" >"$dest.log" 2>&1; then echo "ok   $text"; else
+		echo "FAIL $text"
+		sed 's/^/     | /' "$dest.log" | tail -n 12
+		failures=$((failures + 1))
+	fi
+}
+found() { find "$dest" -name "$1" | grep -q .; }
+check "meson install" meson install -C "$build" --no-rebuild --destdir "$dest"
+for file in cxlshmfs mount.cxlshm mkfs.cxlshm fsck.cxlshm cxlshm.h libcxlshm.so libcxlshm.a '*cxlshm*.pc' 'cxlshm@.service' \
+	'mount.cxlshm.8*' 'mkfs.cxlshm.8*' 'fsck.cxlshm.8*' 'cxlshmfs.1*' 'cxlshm.7*' 'libcxlshm.3*'; do
+	check "installed: $file" found "$file"
+done
+check "mount.cxlshm is where mount(8) looks" test -e "$dest/sbin/mount.cxlshm" -o -e "$dest/usr/sbin/mount.cxlshm"
+library=$(find "$dest" -name 'libcxlshm.so' | head -n 1)
+symbols=$(nm -D --defined-only "$library" | awk '$2 ~ /[TDBRVW]/ { print $3 }')
+check "the library exports its interface" grep -qx cxlshm_pool_open <<<"$symbols"
+check "and nothing else: $(grep -v '^cxlshm_' <<<"$symbols" | head -n 3 | tr '\n' ' ')" bash -c '! grep -v "^cxlshm_" <<<"$1"' - "$symbols"
+declared=$(sed 's,/\*.*\*/,,' "$source/include/cxlshm.h" | grep -oE '\bcxlshm_[a-z_]+\(' | tr -d '(' | sort -u)
+for name in $declared; do
+	grep -qx "$name" <<<"$symbols" || check "exported: $name" false
+done
+check "no crash point is in it" bash -c '! nm "$1" 2>/dev/null | grep -q crash_hit' - "$library"
+
+# The README's example, as a user builds it: by pkg-config, shared and static; and it runs.
+pc=$(dirname "$(find "$dest" -name '*cxlshm*.pc' | head -n 1)")
+name=$(basename "$(find "$pc" -name '*cxlshm*.pc' | head -n 1)" .pc)
+export PKG_CONFIG_PATH=$pc PKG_CONFIG_SYSROOT_DIR=$dest PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 PKG_CONFIG_ALLOW_SYSTEM_LIBS=1
+awk '/^```c$/ { on = 1; n = 0; text = ""; next } /^```/ && on { on = 0; if (text ~ /main *\(/) { printf "%s", text; exit } }
+	on { text = text $0 "\n" }' "$source/README.md" >"$dest.c" 2>/dev/null
+check "the README has an example" test -s "$dest.c"
+check "it links to the shared library" bash -c 'cc -Wall -Wextra -o "$1.shared" "$1.c" $(pkg-config --cflags --libs "$2")' - "$dest" "$name"
+check "it links to the static one" bash -c 'cc -Wall -Wextra -o "$1.static" "$1.c" $(pkg-config --cflags "$2") "$3" -lnuma -lpthread' - \
+	"$dest" "$name" "$(find "$dest" -name libcxlshm.a | head -n 1)"
+mkdir -p "$dest.pool"
+export LD_LIBRARY_PATH=${library%/*}
+mkfs=$(find "$dest" -name mkfs.cxlshm | head -n 1)
+if check "mkfs.cxlshm --plain as installed" "$mkfs" --plain --size=64M "$dest.pool"; [ $failures = 0 ]; then
+	for kind in shared static; do
+		check "the example runs ($kind)" timeout 20 "$dest.$kind" "$dest.pool"
+		sed 's/^/     | /' "$dest.log" | head -n 5
+	done
+	check "and leaves a clean pool" "$(find "$dest" -name fsck.cxlshm | head -n 1)" "$dest.pool"
+fi
+echo "$failures failed"
+[ $failures = 0 ]
