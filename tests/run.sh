@@ -41,24 +41,12 @@ say() { printf '[%4ds] %s\n' $(($(date +%s) - start)) "$*"; }
 stamp() { while IFS= read -r line; do say "$line"; done; }
 
 # ---------------------------------------------------------------- what is missing
-packages="gcc g++ clang make meson ninja-build pkg-config libfuse3-dev fuse3 libnuma-dev libcmocka-dev python3 git
-	sqlite3 attr spin man-db util-linux procps binutils libclang-rt-dev file"
-
 install_packages() {
-	local sudo= missing= package
-	if [ -x "$source/mount-helper/deps.sh" ]; then
-		bash "$source/mount-helper/deps.sh" install </dev/null 2>&1 | stamp
-	fi
-	command -v dpkg-query >/dev/null || { say "no Debian: assuming that these are installed:" $packages; return; }
-	for package in $packages; do
-		[ "$(dpkg-query -Wf '${Status}' "$package" 2>/dev/null)" = "install ok installed" ] || missing+=" $package"
-	done
-	[ -z "$missing" ] && return
-	[ "$(id -u)" = 0 ] || sudo=sudo
-	say "installing:$missing"
-	$sudo apt-get update -qq </dev/null 2>&1 | stamp
-	DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing </dev/null 2>&1 |
-		grep -Ev '^(Selecting|Preparing|Unpacking|Setting up|Processing|\(Reading|Get:|Fetched)' | stamp
+	local rc=0
+	bash "$source/mount-helper/deps.sh" install </dev/null >/tmp/cxlshm-deps.$$ 2>&1 || rc=$?
+	stamp </tmp/cxlshm-deps.$$
+	rm -f /tmp/cxlshm-deps.$$
+	[ $rc = 0 ] || say "mount-helper/deps.sh: status $rc; going on with what there is"
 }
 
 if [ -z "${CXLSHM_RUN_INNER:-}" ]; then

@@ -15,7 +15,7 @@ check() { # TEXT COMMAND...
 }
 found() { find "$dest" -name "$1" | grep -q .; }
 check "meson install" meson install -C "$build" --no-rebuild --destdir "$dest"
-for file in cxlshmfs mount.cxlshm mkfs.cxlshm fsck.cxlshm cxlshm.h libcxlshm.so libcxlshm.a '*cxlshm*.pc' 'cxlshm@.service' \
+for file in cxlshmfs mount.cxlshm mkfs.cxlshm fsck.cxlshm cxlshm.h libcxlshm.so libcxlshm.a '*cxlshm*.pc' 'cxlshmfs@.service' \
 	'mount.cxlshm.8*' 'mkfs.cxlshm.8*' 'fsck.cxlshm.8*' 'cxlshmfs.1*' 'cxlshm.7*' 'libcxlshm.3*'; do
 	check "installed: $file" found "$file"
 done
