@@ -26,12 +26,16 @@ wait $one || rc=1
 wait $two || rc=1
 same "WAL: two writers at once" "$rc" 0
 same "WAL: both wrote all of it" "$(sqlite3 "$db" "SELECT count(*) FROM t WHERE v GLOB '[ab]-*';")" 120
-(echo "BEGIN; UPDATE t SET v='lost';"; sleep 30) | sqlite3 "$db" 2>/dev/null &
-wait_until 5 pgrep -nx sqlite3
-sleep 0.3
-kill -9 "$(pgrep -nx sqlite3)"
+mkfifo "$E2E_DIR/statements"
+sqlite3 "$db" <"$E2E_DIR/statements" >/dev/null 2>&1 &
+victim=$!
+exec 5>"$E2E_DIR/statements"
+echo "BEGIN; UPDATE t SET v='lost';" >&5
+sleep 0.5
+kill -9 $victim
+wait $victim 2>/dev/null
+exec 5>&-
 same "killed in a transaction: integrity_check" "$(sqlite3 -cmd '.timeout 5000' "$db" 'PRAGMA integrity_check;')" ok
 same "killed in a transaction: rolled back" "$(sqlite3 "$db" "SELECT count(*) FROM t WHERE v='lost';")" 0
 same "PRAGMA mmap_size: reads through a mapping agree" "$(sqlite3 -cmd 'PRAGMA mmap_size=100000000;' "$db" 'SELECT count(*) FROM t;' | tail -n 1)" 17263
-pkill -P $$ sleep
 finish

@@ -15,6 +15,8 @@ cp "$E2E_DIR/units/$name" "$E2E_DIR/units/$instance"
 check "systemd-analyze verify" systemd-analyze verify --man=no "$E2E_DIR/units/$instance"
 # Of other units on the machine it may complain; of this one it may not.
 same "says nothing about it" "$(grep -c cxlshm "$LOG")" 0 || cat "$LOG"
+printf '[Service]\nType=notify\nExecStart=%s/bin/nosuch\n' "$E2E_DIR" >"$E2E_DIR/units/broken.service"
+check_refused "and it does see what is wrong" "broken" systemd-analyze verify --man=no "$E2E_DIR/units/broken.service"
 check "it is of Type=notify" grep -q '^Type=notify' "$unit"
 check "its programs are there" bash -c 'for p in $(sed -nE "s/^Exec[A-Za-z]*=[-+!@:]*([^ ]+).*/\1/p" "$1" | grep "$2"); do test -x "$p" || exit 1; done' - "$E2E_DIR/units/$name" "$E2E_DIR"
 finish

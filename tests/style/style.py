@@ -34,6 +34,7 @@ LAYERS = [
     {"ref": set(), "cell": {"ref"}},
     {"names": set(), "queue": set(), "xattr": set()},
     {"recover": set(), "check": {"recover"}, "inspect": set()},
+    {"api": set()},
     {"cxlshm": set()},
 ]
 # Sources (not headers) that reach down: crash.c finds the hook that a client's pool carries.
