@@ -9,10 +9,11 @@
  * Locking: the names lane's mutex (lane.h) guards the table, every field marked L below, and the client.
  * "Locked" means the caller holds it.  No function here or in dir.h, file.h returns with it held.
  *
- * | call                                   | lock             |
- * | inode_of, inode_node_id                | any              |
- * | inode_entry, inode_attr, inode_unref   | locked           |
- * | inode_getattr, inode_setattr, inode_forget, inode_*xattr | not locked |
+ * | call                                             | lock       |
+ * | inode_of, inode_node_id                          | any        |
+ * | inode_entry, inode_control_entry, inode_find,    | locked     |
+ * | inode_attr, inode_unref, inode_kill_privileges   |            |
+ *XX
  */
 #ifndef CXLSHMFS_INODE_H
 #define CXLSHMFS_INODE_H

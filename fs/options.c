@@ -388,20 +388,6 @@ int options_resolve(struct options *options)
 	struct stat st;
 	char *path;
 
-	if (options->size_bytes && !(options->mount_flags & MS_RDONLY) &&
-	    mkdir(options->pool, 0755) && errno != EEXIST)
-		return fail_path(options->pool, strerror(errno));
-	if (stat(options->pool, &st))
-		return fail_path(options->pool, errno == ENOENT ?
-				 "no such pool (mkfs.cxlshm makes one, or -o size=)" : strerror(errno));
-	if (!S_ISDIR(st.st_mode))
-		return fail_path(options->pool, "not a directory, so not a pool");
-	path = realpath(options->pool, NULL);
-	if (!path)
-		return fail_path(options->pool, strerror(errno));
-	free(options->pool);
-	options->pool = path;
-
 	if (stat(options->mountpoint, &st)) {
 		if (errno == ENOTCONN || errno == ECONNABORTED)
 			return fail_path(options->mountpoint,
@@ -418,10 +404,24 @@ int options_resolve(struct options *options)
 	options->mountpoint = path;
 	if (is_mounted(path))
 		return fail_path(path, "the mount point is busy: a cxlshm pool is mounted there already");
-	if (is_inside(options->pool, path))
-		return fail_path(path, "mounting here would hide the pool itself");
-	if (is_inside(path, options->pool))
-		return fail_path(path, "the mount point is inside the pool's own directory");
+
+	if (options->size_bytes && !(options->mount_flags & MS_RDONLY) &&
+	    mkdir(options->pool, 0755) && errno != EEXIST)
+		return fail_path(options->pool, strerror(errno));
+	if (stat(options->pool, &st))
+		return fail_path(options->pool, errno == ENOENT ?
+				 "no such pool (mkfs.cxlshm makes one, or -o size=)" : strerror(errno));
+	if (!S_ISDIR(st.st_mode))
+		return fail_path(options->pool, "not a directory, so not a pool");
+	path = realpath(options->pool, NULL);
+	if (!path)
+		return fail_path(options->pool, strerror(errno));
+	free(options->pool);
+	options->pool = path;
+	if (is_inside(options->pool, options->mountpoint))
+		return fail_path(options->mountpoint, "mounting here would hide the pool itself");
+	if (is_inside(options->mountpoint, options->pool))
+		return fail_path(options->mountpoint, "the mount point is inside the pool's own directory");
 	return -1;
 }
 
