@@ -7,6 +7,7 @@
 # ~/cxlshm-try), and stays mounted for you to look at; it says at the end how to take it away.  A second run
 # uses what the first one made.  Needs root, or sudo.
 set -euo pipefail
+export LC_ALL=C.UTF-8
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source_dir=$(dirname "$here")

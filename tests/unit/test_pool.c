@@ -37,6 +37,11 @@ static const char *in_dir(const char *name)
 	return path;
 }
 
+static struct cxlshm_pool *public(struct pool *pool)
+{
+	return (struct cxlshm_pool *)pool;
+}
+
 static int setup(void **state)
 {
 	const char *tmp = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
@@ -81,11 +86,11 @@ static int make(uint64_t size_bytes)
 
 static int open_pool(unsigned flags)
 {
-	struct cxlshm_pool *pool = NULL;
-	int rc = cxlshm_pool_open(dir, flags, &pool, &err);
+	struct pool *pool = NULL;
+	int rc = pool_open(dir, flags, &pool, &err);
 
 	if (rc == 0)
-		pool_unmap((struct pool *)pool);
+		pool_unmap(pool);
 	else
 		assert_null(pool);
 	return rc;
@@ -137,15 +142,13 @@ static void made_pool_opens(void **state)
 {
 	struct cxlshm_pool_space space;
 	struct cxlshm_pool_info info;
-	struct cxlshm_pool *pool;
 	struct pool *p;
 	struct stat st;
 
 	(void)state;
 	assert_int_equal(make(64 * MIB), 0);
-	assert_int_equal(cxlshm_pool_open(dir, 0, &pool, &err), 0);
-	p = (struct pool *)pool;
-	assert_int_equal(cxlshm_pool_info(pool, &info), 0);
+	assert_int_equal(pool_open(dir, 0, &p, &err), 0);
+	assert_int_equal(cxlshm_pool_info(public(p), &info), 0);
 	assert_int_equal(info.size_bytes, 64 * MIB);
 	assert_int_equal(info.segment_bytes, MIB);
 	assert_int_equal(info.page_bytes, 16384);
@@ -153,7 +156,7 @@ static void made_pool_opens(void **state)
 	assert_in_range(info.client_slots, 8, 1024);
 	assert_int_equal(strlen(info.uuid), 36);
 	assert_true((uint64_t)info.client_slots * info.client_slots * 8 <= info.size_bytes / 100);
-	assert_int_equal(cxlshm_pool_space(pool, &space), 0);
+	assert_int_equal(cxlshm_pool_space(public(p), &space), 0);
 	assert_int_equal(space.size_bytes, 64 * MIB);
 	assert_in_range(space.free_bytes, 60 * MIB, 64 * MIB);
 	assert_int_equal(space.files, 0);
@@ -405,16 +408,16 @@ static void full_file_system_is_enospc(void **state)
 
 static void missing_and_foreign_directories(void **state)
 {
-	struct cxlshm_pool *pool = NULL;
+	struct pool *pool = NULL;
 	int fd;
 
 	(void)state;
-	assert_int_equal(cxlshm_pool_open(NULL, 0, &pool, &err), -EINVAL);
-	assert_int_equal(cxlshm_pool_open("", 0, &pool, &err), -EINVAL);
-	assert_int_equal(cxlshm_pool_open("/nonexistent/pool", 0, &pool, &err), -ENOENT);
+	assert_int_equal(pool_open(NULL, 0, &pool, &err), -EINVAL);
+	assert_int_equal(pool_open("", 0, &pool, &err), -EINVAL);
+	assert_int_equal(pool_open("/nonexistent/pool", 0, &pool, &err), -ENOENT);
 	assert_non_null(strstr(err.text, "/nonexistent/pool"));
-	assert_int_equal(cxlshm_pool_open("/etc/passwd", 0, &pool, &err), -ENOTDIR);
-	assert_int_equal(cxlshm_pool_open("/nonexistent/pool", 0, &pool, NULL), -ENOENT);
+	assert_int_equal(pool_open("/etc/passwd", 0, &pool, &err), -ENOTDIR);
+	assert_int_equal(pool_open("/nonexistent/pool", 0, &pool, NULL), -ENOENT);
 	assert_null(pool);
 	assert_refused(open_pool(0), -ENOENT);	/* an empty directory */
 	assert_non_null(strstr(err.text, "mkfs.cxlshm"));
@@ -575,22 +578,22 @@ static void superblock_is_repaired_from_its_copy(void **state)
 
 static void readonly_maps_readonly(void **state)
 {
-	struct cxlshm_pool *pool;
+	struct pool *pool;
 	pid_t child;
 	int status;
 
 	(void)state;
 	assert_int_equal(make(8 * MIB), 0);
-	assert_int_equal(cxlshm_pool_open(dir, CXLSHM_READONLY, &pool, &err), 0);
+	assert_int_equal(pool_open(dir, CXLSHM_READONLY, &pool, &err), 0);
 	child = fork();
 	if (child == 0) {
 		signal(SIGSEGV, SIG_DFL);
-		*(volatile char *)((struct pool *)pool)->base = 1;
+		*(volatile char *)pool->base = 1;
 		_exit(0);
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
-	pool_unmap((struct pool *)pool);
+	pool_unmap(pool);
 }
 
 static void pool_beyond_the_address_space_is_enomem(void **state)
@@ -614,20 +617,20 @@ static void pool_beyond_the_address_space_is_enomem(void **state)
 static void pool_in_use_is_busy(void **state)
 {
 	struct cxlshm_pool_options o = options(8 * MIB);
-	struct cxlshm_pool *first, *second;
+	struct pool *first, *second;
 	struct pool *pool;
 
 	(void)state;
 	o.force = 1;
 	assert_int_equal(make(8 * MIB), 0);
-	assert_int_equal(cxlshm_pool_open(dir, 0, &first, &err), 0);
-	assert_int_equal(cxlshm_pool_open(dir, CXLSHM_READONLY, &second, &err), 0);
-	pool_unmap((struct pool *)first);
+	assert_int_equal(pool_open(dir, 0, &first, &err), 0);
+	assert_int_equal(pool_open(dir, CXLSHM_READONLY, &second, &err), 0);
+	pool_unmap(first);
 	assert_refused(make_with(&o), -EBUSY);
 	assert_refused(cxlshm_pool_remove(dir, &err), -EBUSY);
 	assert_refused(pool_super_repair(dir, &err), -EBUSY);
 	assert_refused(pool_open_exclusive(dir, 0, &pool, &err), -EBUSY);
-	pool_unmap((struct pool *)second);
+	pool_unmap(second);
 	assert_int_equal(pool_open_exclusive(dir, 0, &pool, &err), 0);
 	assert_refused(open_pool(0), -EBUSY);
 	pool_unmap(pool);
@@ -656,47 +659,51 @@ static void sealed_handle_is_an_open_one(void **state)
 static void child_of_fork_has_no_lock(void **state)
 {
 	struct cxlshm_pool_space space;
-	struct cxlshm_pool *pool;
-	int to_child[2], status;
+	struct pool *pool;
+	int to_child[2], from_child[2], status;
 	pid_t child;
 	char c;
 
 	(void)state;
 	assert_int_equal(make(8 * MIB), 0);
-	assert_int_equal(cxlshm_pool_open(dir, 0, &pool, &err), 0);
-	assert_int_equal(pool_lock(((struct pool *)pool)->heap_fd, F_WRLCK, LOCK_SLOT(3)), 0);
+	assert_int_equal(pool_open(dir, 0, &pool, &err), 0);
+	assert_int_equal(pool_lock(pool->heap_fd, F_WRLCK, LOCK_SLOT(3)), 0);
 	assert_int_equal(pipe(to_child), 0);
+	assert_int_equal(pipe(from_child), 0);
 	child = fork();
 	if (child == 0) {
-		struct pool *p = (struct pool *)pool;
-
 		close(to_child[1]);
-		if (!p->forked || p->heap_fd != -1 || cxlshm_pool_space(pool, &space) != -EOWNERDEAD)
+		if (write(from_child[1], "", 1) != 1)
+			_exit(4);
+		if (!pool->forked || pool->heap_fd != -1 || cxlshm_pool_space(public(pool), &space) != -EOWNERDEAD)
 			_exit(1);
-		if (pthread_mutex_lock(&p->own_lock) != 0 || read(to_child[0], &c, 1) != 0)
+		if (pthread_mutex_lock(&pool->own_lock) != 0 || read(to_child[0], &c, 1) != 0)
 			_exit(2);
-		pthread_mutex_unlock(&p->own_lock);
-		pool_unmap(p);
+		pthread_mutex_unlock(&pool->own_lock);
+		pool_unmap(pool);
 		_exit(open_pool(0) == -ENOENT ? 0 : 3);
 	}
 	/* The parent is as it was; when it lets go, the child's mapping keeps no lock alive. */
-	assert_int_equal(cxlshm_pool_space(pool, &space), 0);
+	assert_int_equal(cxlshm_pool_space(public(pool), &space), 0);
 	assert_refused(cxlshm_pool_remove(dir, &err), -EBUSY);
-	pool_unmap((struct pool *)pool);
+	pool_unmap(pool);
+	assert_int_equal(read(from_child[0], &c, 1), 1);	/* fork() has returned in the child, too */
 	assert_int_equal(cxlshm_pool_remove(dir, &err), 0);
 	close(to_child[0]);
 	close(to_child[1]);
+	close(from_child[0]);
+	close(from_child[1]);
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
 }
 
 static void *open_and_close(void *arg)
 {
-	struct cxlshm_pool *pool;
+	struct pool *pool;
 
 	for (int i = 0; i < 300; i++)
-		if (cxlshm_pool_open(arg, 0, &pool, NULL) == 0)
-			pool_unmap((struct pool *)pool);
+		if (pool_open(arg, 0, &pool, NULL) == 0)
+			pool_unmap(pool);
 	return NULL;
 }
 
@@ -705,24 +712,29 @@ static void fork_beside_opening_threads(void **state)
 {
 	pid_t children[50];
 	pthread_t thread;
-	int gate[2];
+	int gate[2], ready[2];
 	char c;
 
 	(void)state;
 	assert_int_equal(make(8 * MIB), 0);
 	assert_int_equal(pipe(gate), 0);
+	assert_int_equal(pipe(ready), 0);
 	assert_int_equal(pthread_create(&thread, NULL, open_and_close, dir), 0);
 	for (size_t i = 0; i < 50; i++) {
 		children[i] = fork();
 		if (children[i] == 0) {
 			close(gate[1]);
-			_exit(read(gate[0], &c, 1) == 0 ? 0 : 1);
+			_exit(write(ready[1], "", 1) == 1 && read(gate[0], &c, 1) == 0 ? 0 : 1);
 		}
 	}
 	pthread_join(thread, NULL);
+	for (size_t i = 0; i < 50; i++)
+		assert_int_equal(read(ready[0], &c, 1), 1);
 	assert_int_equal(cxlshm_pool_remove(dir, &err), 0);
 	close(gate[1]);
 	close(gate[0]);
+	close(ready[0]);
+	close(ready[1]);
 	for (size_t i = 0; i < 50; i++)
 		waitpid(children[i], NULL, 0);
 }
