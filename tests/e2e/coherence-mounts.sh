@@ -44,11 +44,11 @@ rm "$B/f"
 echo still >&7
 same "a descriptor of one mount outlives the other's unlink" "$(head -c 5 /proc/self/fd/7)" still
 exec 7>&-
-check "native: create" native create n 4096
+check "native: create" native_do create n 4096
 check "both mounts have it" test -e "$A/n" -a -e "$B/n"
-check "native: unlink" native unlink n
+check "native: unlink" native_do unlink n
 check "neither has it" test ! -e "$A/n" -a ! -e "$B/n"
-native drop
+native_do drop
 
 # O_EXCL creates by both at once: one wins.
 winners=0

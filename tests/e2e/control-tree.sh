@@ -35,14 +35,14 @@ check "clients: the daemon's are there" test "$(awk -v p="$daemon" '$3 == p && $
 native_start "$POOL" "my program"
 same "clients: a native client, its name with a blank" "$(awk -v p="$native_pid" '$3 == p' "$C/clients" | grep -c ' my program$')" 1
 before=$(awk -v p="$native_pid" '$3 == p { print $6 }' "$C/clients")
-native heap 100 x && native attach 50
+native_do heap 100 x && native_do attach 50
 same "clients: its references" "$(awk -v p="$native_pid" '$3 == p { print $6 }' "$C/clients")" $((before + 51))
-id=$(native id)
+id=$(native_do id)
 same "objects/ID: kind" "$(field "$C/objects/$id" kind)" heap
 same "objects/ID: size" "$(field "$C/objects/$id" size_bytes)" 100
 same "objects/ID: refs" "$(field "$C/objects/$id" refs)" 51
-matches "objects/ID: its holder" "$(grep '^holder' "$C/objects/$id")" "^holder client $(native slot) 51$"
-native drop
+matches "objects/ID: its holder" "$(grep '^holder' "$C/objects/$id")" "^holder client $(native_do slot) 51$"
+native_do drop
 check "objects/ID goes with the object" test ! -e "$C/objects/$id"
 file=$(xattr "$MNT/file" user.cxlshm.id)
 check "objects lists the file" test -n "$(ls "$C/objects" | grep -x "$file")"

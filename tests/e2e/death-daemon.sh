@@ -45,18 +45,18 @@ for line in sys.stdin:
         print(repr(error), flush=True)
 P
 coproc HOLD { exec python3 "$E2E_DIR/hold.py" "$MNT" 2>&1; }
-hold_in=${HOLD[1]} hold_out=${HOLD[0]}
+exec {hold_in}>&"${HOLD[1]}" {hold_out}<&"${HOLD[0]}"	# copies, which subshells have too
 ask() { echo "$1" >&"$hold_in"; read -r -t 20 answer <&"$hold_out"; echo "$answer"; }
 read -r word <&"$hold_out"
 same "a Python process holds files" "$word" held
 native_start "$POOL" neighbour 2>/dev/null
-native open a/b/data && native map || fail "a native neighbour maps it as well"
+native_do open a/b/data && native_do map || fail "a native neighbour maps it as well"
 
 pid=$(daemon_of "$MNT")
 check "kill -9 of the daemon" kill -9 "$pid"
 wait_until 5 test ! -e "/proc/$pid"
 same "the mapping goes on" "$(ask map)" ok
-same "the native client sees its stores" "$(native load 10 4)" MAPS
+same "the native client sees its stores" "$(native_do load 10 4)" MAPS
 same "read and write on the open descriptor go on" "$(ask fd)" ok
 check_refused "a new open says that the daemon has gone" "not connected|aborted" cat "$MNT/link"
 check_refused "a new mount on the stale one is refused, or replaces it" "mnt|stale|busy|connected" timeout 20 mount.cxlshm "$POOL" "$MNT" ||
@@ -78,10 +78,10 @@ same "an unlinked object that is still mapped is not re-used" "$(ask unlinked)" 
 rm "$MNT"/fill*
 same "the holder lets go" "$(ask end)" ok
 exec {hold_in}>&-
-native drop || fail "native: drop"
+native_do drop || fail "native: drop"
 native_stop
 rm -r "$MNT/a" "$MNT/link" "$MNT/symlink"
-check "now nothing is left, not even the unlinked object's extent" wait_until 15 test -z "$(ls "$POOL/x")"
+check "now nothing is left, not even the unlinked object's extent" wait_until 15 'test -z "$(ls "$POOL/x")"'
 ls "$POOL/x" | head -n 3
 
 # Ten kills at random moments under load.
@@ -93,7 +93,7 @@ for turn in $(seq 10); do
 	kill -9 $load
 	wait $load 2>/dev/null
 	umount -l "$MNT"
-	wait_until 5 test -z "$(daemon_of "$MNT")"
+	wait_until 5 'test -z "$(daemon_of "$MNT")"'
 	timeout 30 mount.cxlshm "$POOL" "$MNT" >"$LOG" 2>&1 || { fail "turn $turn: $(cat "$LOG")"; break; }
 	bad=$(cd "$MNT" && for f in u* t*; do [ -e "$f" ] && ! grep -Eqx '[0-9]*' "$f" && echo "$f"; done; ls >/dev/null || echo ls)
 	[ -z "$bad" ] || fail "turn $turn: damaged: $bad"

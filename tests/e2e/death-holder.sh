@@ -25,15 +25,15 @@ no_client() { [ "$(clients_of "$1")" = 0 ]; }
 
 native_start "$POOL" neighbour
 neighbour_in=$native_in neighbour_out=$native_out neighbour_pid=$native_pid
-native heap 100 "stays" && native link stays || fail "the neighbour's object"
+native_do heap 100 "stays" && native_do link stays || fail "the neighbour's object"
 for count in 0 1000 100000; do
-	native_start "$POOL" victim 2>/dev/null
-	native create "file$count" 65536 && native attach "$count" || fail "the victim holds $count references"
+	native_start "$POOL" victim
+	native_do create "file$count" 65536 && native_do attach "$count" || fail "the victim holds $count references"
 	check "a client with $((count + 1)) references is in .cxlshm/clients" test "$(clients_of "$native_pid")" = 1
 	matches "with its name, references and state" "$(awk -v p="$native_pid" '$3 == p { print $2, $6, $NF }' "$MNT/.cxlshm/clients")" "^alive [0-9]+ victim$"
 	held=$(awk -v p="$native_pid" '$3 == p { print $6 }' "$MNT/.cxlshm/clients")
 	check "it holds them ($held)" test "$held" -ge "$count"
-	slot=$(native slot)
+	slot=$(native_do slot)
 	matches "and the file's xattr names it" "$(xattr "$MNT/file$count" user.cxlshm.holders)" "(^|,)$slot:"
 	kill_and_time "kill -9 with $((count + 1)) references" "$native_pid" no_client "$native_pid"
 	same "the file's xattr no longer names it" "$(xattr "$MNT/file$count" user.cxlshm.holders | tr , '\n' | grep -c "^$slot:")" 0
@@ -42,8 +42,8 @@ for count in 0 1000 100000; do
 done
 # Ten more, for the spread; the middle one is judged, since the machine may be busy.
 for turn in $(seq 11); do
-	native_start "$POOL" victim 2>/dev/null
-	native create "turn$turn" 4096 && native attach 100
+	native_start "$POOL" victim
+	native_do create "turn$turn" 4096 && native_do attach 100
 	pid=$native_pid
 	start=$(date +%s%N)
 	kill -9 "$pid"
@@ -56,15 +56,15 @@ note "11 kills, us until the references are gone: $(printf '%s\n' "${spread[@]}"
 check "the median of 11 kills ($middle us) is under 50 ms" test "$middle" -lt 50000
 
 # A nameless object goes with its holder.
-native_start "$POOL" victim 2>/dev/null
-native extent 1048576 || fail "an extent object"
+native_start "$POOL" victim
+native_do extent 1048576 || fail "an extent object"
 extents=$(ls "$POOL/x" | wc -l)
 one_less() { [ "$(ls "$POOL/x" | wc -l)" = $((extents - 1)) ]; }
 kill_and_time "kill -9 of the only holder of an object: its extent" "$native_pid" one_less
 wait "$native_pid" 2>/dev/null
 
-native_start "$POOL" victim 2>/dev/null
-native open file1000 && native map && native unlink file1000 || fail "the victim maps and unlinks"
+native_start "$POOL" victim
+native_do open file1000 && native_do map && native_do unlink file1000 || fail "the victim maps and unlinks"
 extents=$(ls "$POOL/x" | wc -l)
 kill_and_time "kill -9 of the last one to map an unlinked file: its extent" "$native_pid" one_less
 wait "$native_pid" 2>/dev/null
@@ -84,8 +84,8 @@ kill_and_time "kill -9 of a Python process with the file open and mapped: its ex
 wait "$pid" 2>/dev/null
 
 native_in=$neighbour_in native_out=$neighbour_out native_pid=$neighbour_pid
-same "the neighbour noticed nothing" "$(native load 0 5)" stays
-check "and works on" native attach 10
+same "the neighbour noticed nothing" "$(native_do load 0 5)" stays
+check "and works on" native_do attach 10
 native_stop
 same "and ends well" "$?" 0
 finish

@@ -34,14 +34,14 @@ check "and is right" cmp -n "$size" "$E2E_DIR/data" "$MNT/cp"
 check_refused "the daemon lives: a directory, or ENOSPC for it" "$no_space" bash -c 'for i in $(seq 200000); do mkdir "$1/dir$i" || exit 1; done' - "$MNT"
 check_refused "a file of one byte" "$no_space" bash -c 'for i in $(seq 200000); do echo x >"$1/file$i" || exit 1; done' - "$MNT"
 native_start "$POOL" greedy || note "(no slot in a full pool: a client needs memory for its own)"
-if [ -n "$(native slot 2>/dev/null)" ]; then
-	check_refused "native: create" ENOSPC native create nat 8000000
-	check_refused "native: extent" ENOSPC native extent 8000000
+if [ -n "$(native_do slot 2>/dev/null)" ]; then
+	check_refused "native: create" ENOSPC native_do create nat 8000000
+	check_refused "native: extent" ENOSPC native_do extent 8000000
 	native_stop
 fi
 check "rm works in a full pool" rm "$MNT/cp"
 check "rm of the rest" bash -c 'cd "$1" && find . -mindepth 1 -maxdepth 1 ! -name .cxlshm -print0 | xargs -0 rm -rf' - "$MNT"
-check "the space comes back" wait_until 10 test "$(free)" -ge $((before - 4200000))
+check "the space comes back" wait_until 10 'test "$(free)" -ge $((before - 4200000))'
 note "free: $(free) bytes"
 check "and can be used" dd if="$E2E_DIR/data" of="$MNT/again" bs=1M count=$((before / 2 >> 20)) status=none
 # A sparse file that is grown by truncate is reserved: no hole of it can fault later.
@@ -60,5 +60,5 @@ for turn in $(seq 5); do
 	cp "$E2E_DIR/data" "$MNT/fill" 2>/dev/null
 	rm "$MNT/fill"
 done
-check "five times full and empty leaves as much as before" wait_until 5 test "$(free)" -ge $((room))
+check "five times full and empty leaves as much as before" wait_until 5 'test "$(free)" -ge $((room))'
 finish

@@ -28,5 +28,5 @@ if [ "${1:-one}" = two ]; then
 	check "beside another one: the second" wait $other || cat "$LOG.2"
 fi
 rm -f "$MNT"/*
-check "the extents go with the names" wait_until 5 test -z "$(ls "$POOL/x")"
+check "the extents go with the names" wait_until 5 'test -z "$(ls "$POOL/x")"'
 finish

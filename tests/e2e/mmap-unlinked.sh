@@ -35,7 +35,7 @@ for mode in shared private readonly fork; do
 	id=$(xattr "$MNT/file" user.cxlshm.id)
 	coproc HOLD { exec python3 "$E2E_DIR/hold.py" "$MNT/file" "$mode"; }
 	read -r pid <&"${HOLD[0]}"
-	check "$mode: mapped and closed, the object has its xattr mapped" wait_until 5 test "$(xattr "$MNT/file" user.cxlshm.mapped)" != 0
+	check "$mode: mapped and closed, the object has its xattr mapped" wait_until 5 'test "$(xattr "$MNT/file" user.cxlshm.mapped)" != 0'
 	note "user.cxlshm.mapped: $(xattr "$MNT/file" user.cxlshm.mapped), refs: $(xattr "$MNT/file" user.cxlshm.refs)"
 	rm "$MNT/file"
 	same "$mode: the name is gone" "$(ls "$MNT")" ""
@@ -49,7 +49,7 @@ for mode in shared private readonly fork; do
 	read -r word <&"${HOLD[0]}"
 	same "$mode: its bytes are still there" "$word" bytes
 	rm "$MNT"/other*
-	check "$mode: other files come and go beside it" wait_until 5 test "$(extents)" = 1
+	check "$mode: other files come and go beside it" wait_until 5 'test "$(extents)" = 1'
 	start=$(now_ms)
 	echo munmap >&"${HOLD[1]}"
 	read -r word <&"${HOLD[0]}"

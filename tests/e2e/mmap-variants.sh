@@ -9,5 +9,5 @@ mount_pool "$POOL" "$E2E_DIR/mnt2"
 check "the mapping table" python3 "$CXLSHM_SOURCE/tests/e2e/mapping.py" "$MNT" "$E2E_DIR/mnt2" "$POOL"
 sed 's/^/     | /' "$LOG"
 rm -f "$MNT"/*
-check "all extents go with their names" wait_until 5 test -z "$(ls -A "$POOL/x")"
+check "all extents go with their names" wait_until 5 'test -z "$(ls -A "$POOL/x")"'
 finish

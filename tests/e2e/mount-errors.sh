@@ -12,7 +12,7 @@ refused() {
 	if ! [[ $rc =~ ^($statuses)$ ]]; then fail "$text: status $rc, not $statuses"; sed 's/^/     | /' "$LOG" "$LOG.err"
 	elif ! grep -Eiq -- "$pattern" "$LOG.err"; then fail "$text: stderr lacks '$pattern'"; sed 's/^/     | /' "$LOG.err"
 	elif grep -q ' fuse\.cxlshm ' /proc/self/mounts; then fail "$text: something got mounted"; umount -l "$MNT"
-	elif [ -n "$(daemon_of "$MNT")" ] && ! wait_until 2 test -z "$(daemon_of "$MNT")"; then fail "$text: a daemon is left"
+	elif [ -n "$(daemon_of "$MNT")" ] && ! wait_until 2 'test -z "$(daemon_of "$MNT")"'; then fail "$text: a daemon is left"
 	else ok "$text: $(head -n 1 "$LOG.err" | cut -c 1-110)"; fi
 }
 
@@ -55,6 +55,17 @@ head -c 65536 /dev/urandom | dd of="$E2E_DIR/zeroed/heap" conv=notrunc status=no
 refused "a pool with a random superblock" "zeroed" "1|2|32" "$E2E_DIR/zeroed" "$MNT"
 rm -r "$E2E_DIR/version/x"
 refused "a pool without its extent folder" "version" "1|2|32" "$E2E_DIR/version" "$MNT"
+
+# Every client slot taken.
+. "$E2E_LIB/native.sh"
+mkfs.cxlshm --plain --size=16M --clients=2 "$E2E_DIR/slots" >"$LOG" 2>&1 || fail "mkfs --clients=2: $(cat "$LOG")"
+native_start "$E2E_DIR/slots" one
+one_in=$native_in one_out=$native_out one_pid=$native_pid
+native_start "$E2E_DIR/slots" two
+refused "no client slot is free" "slot" "1|2|32" "$E2E_DIR/slots" "$MNT"
+native_stop
+native_in=$one_in native_out=$one_out native_pid=$one_pid
+native_stop
 
 mount_pool
 check_refused "a second mount on the same mount point" "mnt" timeout 20 mount.cxlshm "$POOL" "$MNT"

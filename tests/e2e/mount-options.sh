@@ -68,6 +68,18 @@ check "sparse: it takes no room" test "$(du -k "$MNT/sparse" | cut -f 1)" -lt 10
 rm "$MNT/sparse"
 check "umount" unmount_pool "$MNT"
 
+# The daemon needs no descriptor a file: 60 are enough for 300 open ones.
+(ulimit -n 60; exec mount.cxlshm "$POOL" "$MNT") >"$LOG" 2>&1 || fail "a mount with 60 descriptors: $(cat "$LOG")"
+check "with 60 descriptors for the daemon, 300 files are open and mapped" python3 -c '
+import mmap, sys
+files = [open(f"{sys.argv[1]}/fd{n}", "w+b") for n in range(300)]
+for f in files: f.truncate(4096)
+maps = [mmap.mmap(f.fileno(), 0) for f in files]
+for n, m in enumerate(maps): m[0:4] = b"%04d" % n
+assert all(f.read(4) == b"%04d" % n for n, f in enumerate(files))' "$MNT"
+rm -f "$MNT"/fd*
+check "umount" unmount_pool "$MNT"
+
 node=$(ls -d /sys/devices/system/node/node0 2>/dev/null)
 if [ -n "$node" ]; then
 	check "-o size=,numa=bind:0" mount.cxlshm "$E2E_DIR/numa" "$MNT" -o size=32M,numa=bind:0

@@ -25,7 +25,7 @@ cxlshmfs -f -d "$POOL" "$MNT" >"$LOG.debug" 2>&1 &
 pid=$!
 check "cxlshmfs -d mounts" wait_until 10 mounted "$MNT"
 ls "$MNT" >/dev/null
-check "and tells of its requests" wait_until 5 test "$(wc -l <"$LOG.debug")" -gt 3
+check "and tells of its requests" wait_until 5 'test "$(wc -l <"$LOG.debug")" -gt 3'
 check "umount" umount "$MNT"
 rc=0
 wait "$pid" || rc=$?
@@ -61,7 +61,7 @@ same "the daemon keeps no terminal or pipe" "$(readlink "/proc/$pid/fd/0" "/proc
 same "its working directory pins nothing" "$(readlink "/proc/$pid/cwd")" /
 check "it has left this one" test "$(ps -o sid= -p "$pid" | tr -d ' ')" != "$(ps -o sid= -p $$ | tr -d ' ')"
 kill "$pid"
-check "SIGTERM to the daemonised one unmounts" wait_until 10 test -z "$(ls -A "$MNT" 2>/dev/null)"
+check "SIGTERM to the daemonised one unmounts" wait_until 10 'test -z "$(ls -A "$MNT" 2>/dev/null)"'
 check "and it goes" wait_until 10 test ! -e "/proc/$pid"
 check "nothing is left mounted" test -z "$(grep " $MNT " /proc/self/mounts)"
 finish

@@ -41,6 +41,6 @@ check_refused "a full pool is ENOSPC" "no space" user cp /dev/zero "$MNT/full"
 rm -f "$MNT/full" 2>/dev/null || user rm -f "$MNT/full"
 check "operations at random agree with the model" user fsx -m -n 1500 -l 300000 "$MNT/fsx"
 check "fusermount3 -u" user fusermount3 -u "$MNT"
-check "the daemon goes" wait_until 5 test -z "$(daemon_of "$MNT")"
+check "the daemon goes" wait_until 5 'test -z "$(daemon_of "$MNT")"'
 check "fsck as the user" user fsck.cxlshm "$POOL"
 finish

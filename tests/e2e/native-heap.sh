@@ -7,15 +7,15 @@ mount_pool
 . "$E2E_LIB/native.sh"
 native_start "$POOL" tester
 
-check "native: a heap object" native heap 5000 "heap bytes"
-check "native: name it" native link heap
+check "native: a heap object" native_do heap 5000 "heap bytes"
+check "native: name it" native_do link heap
 same "it is a file of its size" "$(stat -c '%F %s' "$MNT/heap")" "regular file 5000"
 same "the file reads its bytes" "$(head -c 10 "$MNT/heap")" "heap bytes"
 matches "user.cxlshm.kind says so" "$(xattr "$MNT/heap" user.cxlshm.kind)" 'heap|named'
-check "native: store" native store 20 live
+check "native: store" native_do store 20 live
 same "the file shows it at once" "$(dd if="$MNT/heap" bs=1 skip=20 count=4 status=none)" live
 printf file | dd of="$MNT/heap" bs=1 seek=40 conv=notrunc status=none 2>"$LOG" || fail "write: $(cat "$LOG")"
-same "native sees the file's write" "$(native load 40 4)" file
+same "native sees the file's write" "$(native_do load 40 4)" file
 same "cat reads all of it" "$(wc -c <"$MNT/heap")" 5000
 check "a shared mapping is ENODEV" python3 -c '
 import errno, mmap, sys
@@ -32,7 +32,7 @@ same "its size stays" "$(stat -c %s "$MNT/heap")" 5000
 check "a hard link" ln "$MNT/heap" "$MNT/heap2"
 check "rename" mv "$MNT/heap" "$MNT/renamed"
 check "chmod" chmod 600 "$MNT/renamed"
-check "native: drop it" native drop
+check "native: drop it" native_do drop
 same "the names keep it" "$(head -c 10 "$MNT/heap2")" "heap bytes"
 rm "$MNT/renamed" "$MNT/heap2"
 native_stop

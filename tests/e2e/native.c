@@ -16,6 +16,7 @@
  *   resize SIZE          id                       size                refs                kind
  *   slot                 its client slot          recover             clients recovered
  *   extent_bytes         (of the whole pool)      fork                a child that holds all and sleeps: its pid
+ *   quit                 as does the end of the input
  */
 #include <cxlshm.h>
 #include <errno.h>
@@ -240,6 +241,8 @@ int main(int argc, char **argv)
 	fflush(stdout);
 	while (fgets(line, sizeof(line), stdin)) {
 		line[strcspn(line, "\n")] = 0;
+		if (!strcmp(line, "quit"))
+			break;
 		run(&n, line);
 		fflush(stdout);
 	}

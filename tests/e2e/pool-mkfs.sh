@@ -57,7 +57,7 @@ exec 9<"$MNT/a"
 kill -9 "$(daemon_of "$MNT")"
 umount -l "$MNT"
 exec 9<&-
-wait_until 5 test -z "$(daemon_of "$MNT")"
+wait_until 5 'test -z "$(daemon_of "$MNT")"'
 rc=0
 fsck.cxlshm "$E2E_DIR/d" >"$LOG" 2>&1 || rc=$?
 same "fsck after a kill -9 of the daemon reports its dead client: 4" "$rc" 4 || cat "$LOG"

@@ -10,5 +10,5 @@ python3 "$CXLSHM_SOURCE/tests/e2e/posix.py" "$1" "$MNT" "$E2E_DIR/mnt2" >"$LOG" 
 grep -v '^ok' "$LOG"
 same "posix.py $1: $(tail -n 1 "$LOG")" "$rc" 0
 rm -rf "$MNT"/posix-*
-check "removed, no extent is left" wait_until 5 test -z "$(ls "$POOL/x")"
+check "removed, no extent is left" wait_until 5 'test -z "$(ls "$POOL/x")"'
 finish

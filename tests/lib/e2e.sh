@@ -79,10 +79,11 @@ matches() {
 	if printf '%s\n' "$2" | grep -Eq -- "$3"; then ok "$1"; else fail "$1 (got '$2', wanted /$3/)"; return 1; fi
 }
 
-# wait_until SECONDS COMMAND...: try every 5 ms until it succeeds; 1 when the time is over.
+# wait_until SECONDS COMMAND...: try every 5 ms until it succeeds; 1 when the time is over.  A single word is
+# a piece of script, for what must be looked at anew each time.
 wait_until() {
 	local end=$(($(now_ms) + $1 * 1000)); shift
-	until "$@" >/dev/null 2>&1; do
+	until if [ $# = 1 ]; then eval "$1"; else "$@"; fi >/dev/null 2>&1; do
 		[ "$(now_ms)" -lt "$end" ] || return 1
 		sleep 0.005
 	done

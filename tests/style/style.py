@@ -32,7 +32,7 @@ LAYERS = [
     {"segment": set(), "page": {"segment"}, "root": {"segment", "page"}, "alloc": {"segment", "page", "root"},
      "extent": set()},
     {"ref": set(), "cell": {"ref"}},
-    {"names": set(), "queue": set(), "xattr": set()},
+    {"inode": set(), "xattr": {"inode"}, "names": {"inode", "xattr"}, "queue": set()},
     {"recover": set(), "check": {"recover"}, "inspect": set()},
     {"api": set()},
     {"cxlshm": set()},

@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Random work on one mounted pool, with kills: soak.py POOL MOUNT SECONDS SEED.  Run by soak.sh.
+
+Five native processes (churn) and three that work on files; every 50 ms one is killed with SIGKILL and started
+again; every few seconds the daemon itself is killed and the pool mounted anew; now and then a process is
+stopped for two seconds, and nobody may wait for it.
+"""
+import mmap
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+
+def file_worker(mnt, seed):
+    """Random file operations; each file says in its bytes which one it is."""
+    draw = random.Random(seed)
+    while True:
+        path = f"{mnt}/files/{draw.randrange(4)}/{draw.randrange(20)}"
+        other = f"{mnt}/files/{draw.randrange(4)}/{draw.randrange(20)}"
+        try:
+            action = draw.randrange(9)
+            if action == 0:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+            elif action <= 3:
+                with open(path, "wb") as file:
+                    file.write(b"soak" * draw.randrange(1, 20000))
+            elif action == 4:
+                with open(path, "r+b") as file:
+                    with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapping:
+                        if mapping[:4] not in (b"soak", b""):
+                            print(f"file worker: {path} holds {mapping[:4]!r}", flush=True)
+                            os._exit(1)
+            elif action == 5:
+                os.rename(path, other)
+            elif action == 6:
+                os.unlink(path)
+            elif action == 7:
+                os.link(path, other)
+            else:
+                for name in os.listdir(os.path.dirname(path)):
+                    os.stat(os.path.dirname(path) + "/" + name)
+        except ValueError:
+            pass  # an empty file cannot be mapped
+        except OSError as error:
+            if error.errno in (107, 103, 5):  # the daemon is being killed: ENOTCONN, ECONNABORTED, EIO
+                time.sleep(0.02)
+
+
+def daemon_of(mnt):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.readlink(f"/proc/{pid}/exe").endswith("/cxlshmfs"):
+                if mnt.encode() in open(f"/proc/{pid}/cmdline", "rb").read().split(b"\0"):
+                    return int(pid)
+        except OSError:
+            pass
+    return None
+
+
+class Soak:
+    def __init__(self, pool, mnt, seed):
+        self.pool, self.mnt, self.seed = pool, mnt, seed
+        self.draw = random.Random(seed)
+        self.workers, self.stopped = {}, {}
+        self.kills = self.daemon_kills = self.stops = 0
+        self.failures = []
+        for number in range(8):
+            self.start(number)
+
+    def start(self, number):
+        self.seed += 1
+        if number < 5:
+            command = ["churn", self.pool, str(self.seed)]
+        else:
+            command = [sys.executable, __file__, "--files", self.mnt, str(self.seed)]
+        self.workers[number] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def reap(self):
+        for number, worker in self.workers.items():
+            if worker.poll() is not None:
+                self.failures.append(f"worker {number} ended with {worker.returncode}: "
+                                     f"{worker.stdout.read().decode(errors='replace')[-500:]}")
+                self.start(number)
+
+    def kill(self, number):
+        worker = self.workers[number]
+        self.stopped.pop(number, None)
+        if worker.poll() is None:
+            worker.kill()
+            worker.wait()
+            worker.stdout.close()
+            self.kills += 1
+        else:
+            self.reap()
+        self.start(number)
+
+    def kill_daemon(self):
+        pid = daemon_of(self.mnt)
+        if pid is None:
+            self.failures.append("the daemon has gone by itself")
+        else:
+            os.kill(pid, signal.SIGKILL)
+            self.daemon_kills += 1
+        subprocess.run(["umount", "-l", self.mnt], check=False)
+        for turn in range(3):
+            done = subprocess.run(["timeout", "30", "mount.cxlshm", self.pool, self.mnt], capture_output=True, text=True)
+            if done.returncode == 0:
+                return
+            time.sleep(0.2)
+        self.failures.append(f"no new mount: {done.stderr.strip()} ({done.returncode})")
+
+    def run(self, seconds):
+        begin = time.monotonic()
+        next_daemon, next_word = begin + 3, begin + 10
+        while (now := time.monotonic()) < begin + seconds and len(self.failures) < 5:
+            time.sleep(0.05)
+            self.reap()
+            self.kill(self.draw.randrange(8))
+            if now > next_daemon:
+                next_daemon = now + self.draw.uniform(2, 5)
+                self.kill_daemon()
+            if self.draw.random() < 0.02 and len(self.stopped) < 2:
+                number = self.draw.randrange(8)
+                self.workers[number].send_signal(signal.SIGSTOP)
+                self.stopped[number] = now + 2
+                self.stops += 1
+            for number in [one for one, end in self.stopped.items() if end < now]:
+                del self.stopped[number]
+                self.workers[number].send_signal(signal.SIGCONT)
+            if now > next_word:
+                next_word = now + (60 if seconds > 120 else 10)
+                used = os.statvfs(self.pool)
+                print(f"{now - begin:.0f} s: {self.kills} kills, {self.daemon_kills} of the daemon, "
+                      f"{(used.f_blocks - used.f_bfree) * used.f_frsize >> 20} MiB in use", flush=True)
+
+    def end(self):
+        for worker in self.workers.values():
+            worker.kill()
+            worker.wait()
+        print(f"{self.kills} kills, {self.daemon_kills} of the daemon, {self.stops} stopped for a while", flush=True)
+        for line in self.failures:
+            print("FAIL", line)
+        return 1 if self.failures or not self.kills else 0
+
+
+def main():
+    if sys.argv[1] == "--files":
+        file_worker(sys.argv[2], int(sys.argv[3]))
+    soak = Soak(sys.argv[1], sys.argv[2], int(sys.argv[4]))
+    soak.run(float(sys.argv[3]))
+    sys.exit(soak.end())
+
+
+main()
