@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The crash driver: dies at every crash point that a scenario passes, recovers, dies again at every point of that
+ * recovery, recovers that, and lets the checker compare every count with the references found.
+ *
+ *   crash [--long] [--jobs N] [--scenario NAME] [--replay NAME:H[:R]] [--list]
+ *
+ * One scenario: prepare, take a snapshot of the heap, run the action to its end and count the points it passes (N).  For
+ * each h in 1..N: restore the snapshot, run the action in a child that is killed (SIGKILL) at its h-th point, check by a
+ * full recovery; that recovery passes M points; for each r in 1..M: restore the state right after the first death, let a
+ * recovering child be killed at its r-th point, recover once more, check.
+ * --long does all of that.  Otherwise second deaths are tried once for each distinct pair of points.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <dirent.h>
+
+#include "check.h"
+#include "crash.h"
+
+#define TRACE_MAX 100000
+#define EXTENTS_MAX 64
+
+struct trace {	/* shared with the children */
+	volatile uint32_t hits;
+	volatile uint32_t die_at;	/* 0: never */
+	uint8_t point[TRACE_MAX];
+};
+
+struct totals {	/* shared by the workers */
+	uint64_t first_deaths, second_deaths, failures;
+	uint8_t reached[CRASH_POINT_COUNT];	/* died at */
+	uint8_t reached_in_recovery[CRASH_POINT_COUNT];
+};
+
+struct snapshot {
+	char *heap;
+	struct client neighbour;
+	char extent[EXTENTS_MAX][24];
+	off_t extent_bytes[EXTENTS_MAX];
+	unsigned extents;
+};
+
+struct run {
+	const struct scenario *scenario;
+	struct stage stage;
+	char dir[64];
+	struct trace *trace;
+	struct totals *totals;
+	int full;
+	int verbose;
+	uint64_t base_objects;
+};
+
+static void hook(void *arg, struct client *c, unsigned point)
+{
+	struct trace *t = arg;
+	uint32_t n = t->hits;
+
+	(void)c;
+	if (n < TRACE_MAX)
+		t->point[n] = (uint8_t)point;
+	t->hits = n + 1;
+	if (n + 1 == t->die_at)
+		kill(getpid(), SIGKILL);
+}
+
+static struct pool *internal(struct cxlshm_pool *pool)
+{
+	return (struct pool *)pool;
+}
+
+/* ---- children ---- */
+
+/* Run in a child that dies at its die_at-th point (0: not).  1 if it was killed, 0 if it ended well. */
+static int in_child(struct run *run, int recover, uint32_t die_at)
+{
+	int status;
+	pid_t pid;
+
+	run->trace->hits = 0;
+	run->trace->die_at = die_at;
+	fflush(NULL);
+	pid = fork();
+	if (!pid) {
+		struct cxlshm_pool *pool;
+		struct cxlshm_error error;
+
+		if (cxlshm_pool_open(run->dir, 0, &pool, &error)) {
+			fprintf(stderr, "%s\n", error.text);
+			_exit(4);
+		}
+		internal(pool)->crash_hook = hook;
+		internal(pool)->crash_arg = run->trace;
+		if (recover)
+			MUST(cxlshm_recover(pool, NULL));
+		else
+			run->scenario->act(&run->stage, pool);
+		_exit(0);
+	}
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && die_at)
+		return 1;
+	if (WIFEXITED(status) && !WEXITSTATUS(status))
+		return 0;
+	return -1;
+}
+
+/* ---- snapshots ---- */
+
+static void snapshot_take(struct run *run, struct snapshot *s)
+{
+	struct pool *pool = internal(run->stage.pool);
+	struct dirent *entry;
+	int fd = dup(pool->extents_fd);
+	DIR *dir = fdopendir(fd);
+
+	memcpy(s->heap, pool->base, pool->heap_bytes);
+	s->neighbour = *(struct client *)run->stage.neighbour;
+	s->extents = 0;
+	rewinddir(dir);
+	while ((entry = readdir(dir))) {
+		struct stat st;
+
+		if (entry->d_name[0] == '.')
+			continue;
+		REQUIRE(s->extents < EXTENTS_MAX);
+		snprintf(s->extent[s->extents], sizeof(s->extent[0]), "%.23s", entry->d_name);
+		MUST(fstatat(pool->extents_fd, entry->d_name, &st, 0));
+		s->extent_bytes[s->extents++] = st.st_size;
+	}
+	closedir(dir);
+}
+
+static void snapshot_restore(struct run *run, const struct snapshot *s)
+{
+	struct pool *pool = internal(run->stage.pool);
+	struct dirent *entry;
+	int fd = dup(pool->extents_fd);
+	DIR *dir = fdopendir(fd);
+
+	memcpy(pool->base, s->heap, pool->heap_bytes);
+	*(struct client *)run->stage.neighbour = s->neighbour;
+	rewinddir(dir);
+	while ((entry = readdir(dir)))
+		if (entry->d_name[0] != '.')
+			unlinkat(pool->extents_fd, entry->d_name, 0);
+	closedir(dir);
+	for (unsigned i = 0; i < s->extents; i++) {
+		fd = openat(pool->extents_fd, s->extent[i], O_RDWR | O_CREAT, 0600);
+		REQUIRE(fd >= 0);
+		MUST(ftruncate(fd, s->extent_bytes[i]));
+		close(fd);
+	}
+}
+
+/* ---- checking ---- */
+
+struct findings {
+	unsigned count;
+	char text[4][200];
+};
+
+static void collect(void *arg, int severity, const char *line)
+{
+	struct findings *f = arg;
+
+	if (severity < 1)
+		return;
+	if (f->count < 4)
+		snprintf(f->text[f->count], sizeof(f->text[0]), "%s", line);
+	f->count++;
+}
+
+static const char *point_name(uint8_t point)
+{
+	const char *name = crash_point_name(point);
+
+	return name ? name : "?";
+}
+
+static void fail(struct run *run, uint32_t h, uint8_t hp, uint32_t r, uint8_t rp, const char *what,
+		 const struct findings *f)
+{
+	__atomic_fetch_add(&run->totals->failures, 1, __ATOMIC_RELAXED);
+	printf("FAILED %s: death %u at %s", run->scenario->name, h, point_name(hp));
+	if (r)
+		printf(", then %u of recovery at %s", r, point_name(rp));
+	printf(": %s\n", what);
+	for (unsigned i = 0; f && i < f->count && i < 4; i++)
+		printf("    %s\n", f->text[i]);
+	printf("    replay: crash --replay %s:%u:%u\n", run->scenario->name, h, r);
+	fflush(stdout);
+}
+
+/* Recovered: is all well, with the neighbour there, after it looked, and when it is gone, too? */
+static void verify(struct run *run, uint32_t h, uint8_t hp, uint32_t r, uint8_t rp)
+{
+	struct cxlshm_check_result result;
+	struct findings f = {0};
+	int status;
+	pid_t pid;
+
+	MUST(check_pool(internal(run->stage.pool), 0, collect, &f, &result));
+	if (f.count) {
+		fail(run, h, hp, r, rp, "with the neighbour there", &f);
+		return;
+	}
+	if (run->scenario->after)
+		run->scenario->after(&run->stage);
+	/* Let another process see the end: the neighbour dies with nothing dropped, and is recovered. */
+	fflush(NULL);
+	pid = fork();
+	if (!pid) {
+		struct client *n = (struct client *)run->stage.neighbour;
+		struct cxlshm_pool *pool;
+
+		(void)n;
+		MUST(cxlshm_pool_open(run->dir, 0, &pool, NULL));
+		f.count = 0;
+		MUST(check_pool(internal(pool), 0, collect, &f, &result));
+		if (f.count) {
+			fail(run, h, hp, r, rp, "after the neighbour went on", &f);
+			_exit(9);
+		}
+		_exit(0);
+	}
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (!WIFEXITED(status) || (WEXITSTATUS(status) && WEXITSTATUS(status) != 9))
+		fail(run, h, hp, r, rp, "the checker died", NULL);
+}
+
+/* ---- one scenario ---- */
+
+static void second_deaths(struct run *run, struct snapshot *dead, uint32_t h, uint8_t hp, uint32_t only,
+			  uint8_t (*tried)[CRASH_POINT_COUNT])
+{
+	static uint8_t passed[TRACE_MAX];
+	uint32_t count;
+	int rc;
+
+	snapshot_take(run, dead);
+	rc = in_child(run, 1, 0);
+	if (rc) {
+		fail(run, h, hp, 0, 0, "recovery failed", NULL);
+		return;
+	}
+	count = run->trace->hits;
+	memcpy(passed, run->trace->point, count < TRACE_MAX ? count : TRACE_MAX);
+	verify(run, h, hp, 0, 0);
+	for (uint32_t r = 1; r <= count; r++) {
+		uint8_t rp = passed[r - 1];
+
+		if (only ? r != only : !run->full && tried[hp][rp])
+			continue;
+		tried[hp][rp] = 1;
+		snapshot_restore(run, dead);
+		if (in_child(run, 1, r) != 1) {
+			fail(run, h, hp, r, rp, "was not reached again", NULL);
+			continue;
+		}
+		run->totals->reached_in_recovery[rp] = 1;
+		__atomic_fetch_add(&run->totals->second_deaths, 1, __ATOMIC_RELAXED);
+		if (in_child(run, 1, 0))
+			fail(run, h, hp, r, rp, "second recovery failed", NULL);
+		else
+			verify(run, h, hp, r, rp);
+	}
+}
+
+static void run_scenario(struct run *run, uint32_t only_h, uint32_t only_r)
+{
+	static uint8_t tried[CRASH_POINT_COUNT][CRASH_POINT_COUNT];
+	const struct scenario *scenario = run->scenario;
+	struct cxlshm_pool_options options = {
+		.size_bytes = scenario->pool_bytes, .client_slots = 8, .uid = (uid_t)-1, .gid = (gid_t)-1};
+	struct snapshot start, dead;
+	struct cxlshm_error error;
+	uint8_t *passed;
+	uint32_t count;
+
+	memset(tried, 0, sizeof(tried));
+	snprintf(run->dir, sizeof(run->dir), "/dev/shm/cxlshm-crash-%d-%s", (int)getpid(), scenario->name);
+	MUST(mkdir(run->dir, 0700));
+	if (cxlshm_pool_create(run->dir, &options, &error)) {
+		fprintf(stderr, "%s\n", error.text);
+		exit(3);
+	}
+	MUST(cxlshm_pool_open(run->dir, 0, &run->stage.pool, &error));
+	MUST(cxlshm_join(run->stage.pool, "neighbour", 0, &run->stage.neighbour));
+	if (scenario->prepare)
+		scenario->prepare(&run->stage);
+	start.heap = malloc(internal(run->stage.pool)->heap_bytes);
+	dead.heap = malloc(internal(run->stage.pool)->heap_bytes);
+	passed = malloc(TRACE_MAX);
+	REQUIRE(start.heap && dead.heap && passed);
+	snapshot_take(run, &start);
+
+	if (in_child(run, 0, 0)) {
+		fail(run, 0, 0, 0, 0, "the action itself failed", NULL);
+		goto out;
+	}
+	count = run->trace->hits;
+	REQUIRE(count < TRACE_MAX);
+	memcpy(passed, run->trace->point, count);
+	verify(run, 0, 0, 0, 0);
+	for (uint32_t h = 1; h <= count; h++) {
+		uint8_t hp = passed[h - 1];
+
+		if (only_h && h != only_h)
+			continue;
+		snapshot_restore(run, &start);
+		if (in_child(run, 0, h) != 1) {
+			fail(run, h, hp, 0, 0, "was not reached again", NULL);
+			continue;
+		}
+		run->totals->reached[hp] = 1;
+		__atomic_fetch_add(&run->totals->first_deaths, 1, __ATOMIC_RELAXED);
+		second_deaths(run, &dead, h, hp, only_r, tried);
+	}
+	snapshot_restore(run, &start);
+out:
+	free(start.heap);
+	free(dead.heap);
+	free(passed);
+	cxlshm_pool_close(run->stage.pool);
+	cxlshm_pool_remove(run->dir, NULL);
+	rmdir(run->dir);
+}
+
+/* ---- all of them ---- */
+
+static const struct scenario *const sets[] = {refs_scenarios, names_scenarios, queue_scenarios};
+
+static const struct scenario *scenario_at(unsigned index)
+{
+	for (size_t s = 0; s < sizeof(sets) / sizeof(*sets); s++)
+		for (const struct scenario *one = sets[s]; one->name; one++)
+			if (!index--)
+				return one;
+	return NULL;
+}
+
+static double seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+int main(int argc, char **argv)
+{
+	unsigned jobs = 2, missing = 0, missing_recovery = 0;
+	const char *only = NULL;
+	uint32_t only_h = 0, only_r = 0;
+	struct totals *totals;
+	double start = seconds();
+	volatile unsigned *next;
+	int full = 0, status;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--long")) {
+			full = 1;
+		} else if (!strcmp(argv[i], "--jobs") && i + 1 < argc) {
+			jobs = (unsigned)atoi(argv[++i]);
+		} else if (!strcmp(argv[i], "--scenario") && i + 1 < argc) {
+			only = argv[++i];
+		} else if (!strcmp(argv[i], "--replay") && i + 1 < argc) {
+			char *colon = strchr(argv[++i], ':');
+
+			if (!colon || sscanf(colon + 1, "%u:%u", &only_h, &only_r) < 1)
+				return 2;
+			*colon = 0;
+			only = argv[i];
+		} else if (!strcmp(argv[i], "--list")) {
+			for (unsigned s = 0; scenario_at(s); s++)
+				puts(scenario_at(s)->name);
+			return 0;
+		} else {
+			fprintf(stderr,
+				"usage: %s [--long] [--jobs N] [--scenario NAME] [--replay NAME:H[:R]] [--list]\n",
+				argv[0]);
+			return 2;
+		}
+	}
+	totals = mmap(NULL, sizeof(*totals), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	next = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	REQUIRE(totals != MAP_FAILED && next != MAP_FAILED);
+	for (unsigned j = 0; j < jobs; j++) {
+		fflush(NULL);
+		if (fork())
+			continue;
+		for (;;) {
+			unsigned index = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
+			const struct scenario *scenario = scenario_at(index);
+			struct run run = {.scenario = scenario, .totals = totals, .full = full};
+			double from = seconds();
+			uint64_t before;
+
+			if (!scenario)
+				_exit(0);
+			if (only && strcmp(only, scenario->name))
+				continue;
+			run.trace = mmap(NULL, sizeof(*run.trace), PROT_READ | PROT_WRITE,
+					 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+			REQUIRE(run.trace != MAP_FAILED);
+			before = totals->failures;
+			run_scenario(&run, only_h, only_r);
+			printf("%-24s %s  %.1f s\n", scenario->name, totals->failures == before ? "ok" : "FAILED",
+			       seconds() - from);
+			munmap(run.trace, sizeof(*run.trace));
+		}
+	}
+	while (wait(&status) > 0)
+		if (!WIFEXITED(status) || WEXITSTATUS(status)) {
+			printf("FAILED: a worker ended with status 0x%x\n", (unsigned)status);
+			totals->failures++;
+		}
+	for (unsigned p = 0; p < CRASH_POINT_COUNT; p++) {
+		if (!totals->reached[p] && !totals->reached_in_recovery[p]) {
+			missing++;
+			if (!only)
+				printf("never reached: %s\n", crash_point_name(p));
+		}
+		missing_recovery += !totals->reached_in_recovery[p];
+	}
+	printf("crash: %u points listed, %u reached, %u of them inside recovery, %llu deaths, %llu second deaths, "
+	       "%llu failures, %.0f s\n",
+	       (unsigned)CRASH_POINT_COUNT, (unsigned)CRASH_POINT_COUNT - missing,
+	       (unsigned)CRASH_POINT_COUNT - missing_recovery, (unsigned long long)totals->first_deaths,
+	       (unsigned long long)totals->second_deaths, (unsigned long long)totals->failures, seconds() - start);
+	return totals->failures || (!only && missing) ? 1 : 0;
+}

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Crash scenarios: objects, references, fields, cells, export, remote free, adoption, spans, extents, root pages.
+ */
+#include "crash.h"
+
+#define SMALL (1u << 20)
+
+/* The neighbour holds: 0 a holder of two cells, with object 1 in the first; 1 that object; 2 a plain one. */
+static void prepare_shared(struct stage *s)
+{
+	struct cxlshm_client *n = s->neighbour;
+	cxlshm_ref copy;
+
+	MUST(cxlshm_alloc_with(n, 64, 2, CXLSHM_CELLS, &s->held[0]));
+	MUST(cxlshm_alloc(n, 64, &s->held[1]));
+	MUST(cxlshm_alloc(n, 200, &s->held[2]));
+	memset(cxlshm_ptr(n, s->held[1]), 0x11, 64);
+	MUST(cxlshm_cell_store(n, s->held[0], 0, s->held[1]));
+	for (int i = 0; i < 3; i++) {
+		MUST(cxlshm_attach(n, s->held[i], &copy));
+		MUST(cxlshm_export(n, copy, &s->token[i]));
+	}
+}
+
+/* What it holds is as it was, and it can go on with it. */
+static void after_shared(struct stage *s)
+{
+	struct cxlshm_client *n = s->neighbour;
+	cxlshm_ref ref, other;
+	char *bytes = cxlshm_ptr(n, s->held[1]);
+
+	for (int i = 0; i < 64; i++)
+		REQUIRE(bytes[i] == 0x11);
+	MUST(cxlshm_cell_load(n, s->held[0], 0, &ref));
+	MUST(cxlshm_release(n, ref));
+	MUST(cxlshm_alloc(n, 64, &other));
+	MUST(cxlshm_cell_swap(n, s->held[0], 1, &other));
+	MUST(cxlshm_release(n, other));
+	other = 0;
+	MUST(cxlshm_cell_swap(n, s->held[0], 0, &other));
+	MUST(cxlshm_release(n, other));
+	MUST(cxlshm_release(n, s->held[2]));
+}
+
+static struct cxlshm_client *join(struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c;
+
+	MUST(cxlshm_join(pool, "victim", 0, &c));
+	return c;
+}
+
+static void act_private(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref a, b, d;
+
+	(void)s;
+	MUST(cxlshm_alloc(c, 40, &a));
+	MUST(cxlshm_alloc(c, 100, &b));
+	MUST(cxlshm_attach(c, a, &d));
+	MUST(cxlshm_dup(c, a));
+	MUST(cxlshm_release(c, a));
+	MUST(cxlshm_release(c, a));
+	MUST(cxlshm_release(c, d));
+	MUST(cxlshm_release(c, b));
+	MUST(cxlshm_alloc_with(c, 64, 0, CXLSHM_ZERO, &a));
+	MUST(cxlshm_leave(c));
+}
+
+static void act_sizes(struct stage *s, struct cxlshm_pool *pool)
+{
+	static const size_t sizes[] = {0, 1, 16, 500, 3000, 4096, 9000, 60000};
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref ref[8], aligned;
+
+	(void)s;
+	for (int i = 0; i < 8; i++)
+		MUST(cxlshm_alloc(c, sizes[i], &ref[i]));
+	MUST(cxlshm_alloc_with(c, 5000, 0, CXLSHM_PAGE_ALIGNED, &aligned));
+	for (int i = 0; i < 8; i++)
+		MUST(cxlshm_release(c, ref[i]));
+	MUST(cxlshm_release(c, aligned));
+	MUST(cxlshm_leave(c));
+}
+
+static void act_fields(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref parent, child, grandchild, ref;
+
+	(void)s;
+	MUST(cxlshm_alloc_with(c, 32, 3, 0, &parent));
+	MUST(cxlshm_alloc_with(c, 32, 1, 0, &child));
+	MUST(cxlshm_alloc(c, 16, &grandchild));
+	MUST(cxlshm_field_store(c, child, 0, grandchild));
+	MUST(cxlshm_field_store(c, parent, 2, grandchild));
+	MUST(cxlshm_release(c, grandchild));
+	MUST(cxlshm_field_load(c, child, 0, &ref));
+	MUST(cxlshm_release(c, ref));
+	MUST(cxlshm_field_swap(c, parent, 0, &child));
+	REQUIRE(!child);
+	MUST(cxlshm_field_swap(c, parent, 0, &child));
+	MUST(cxlshm_field_swap(c, parent, 1, &child));
+	MUST(cxlshm_field_store(c, parent, 2, 0));
+	MUST(cxlshm_release(c, parent));
+	MUST(cxlshm_leave(c));
+}
+
+static void act_cells(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref cells, shared, mine, ref;
+
+	MUST(cxlshm_import(c, s->token[0], &cells));
+	MUST(cxlshm_import(c, s->token[1], &shared));
+	MUST(cxlshm_cell_load(c, cells, 0, &ref));
+	MUST(cxlshm_release(c, ref));
+	MUST(cxlshm_cell_load(c, cells, 1, &ref));
+	REQUIRE(!ref);
+	MUST(cxlshm_alloc(c, 48, &mine));
+	MUST(cxlshm_cell_store(c, cells, 1, mine));
+	ref = mine;
+	MUST(cxlshm_cell_cas(c, cells, 1, mine, &shared));
+	MUST(cxlshm_release(c, shared));
+	MUST(cxlshm_cell_swap(c, cells, 1, &ref));
+	MUST(cxlshm_release(c, ref));
+	ref = 0;
+	MUST(cxlshm_cell_swap(c, cells, 1, &ref));
+	MUST(cxlshm_release(c, ref));
+	MUST(cxlshm_release(c, cells));
+	MUST(cxlshm_leave(c));
+}
+
+static void act_export(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	uint64_t token, kept;
+	cxlshm_ref ref;
+
+	MUST(cxlshm_import(c, s->token[2], &ref));
+	MUST(cxlshm_export(c, ref, &token));
+	MUST(cxlshm_import(c, token, &ref));
+	MUST(cxlshm_release(c, ref));
+	MUST(cxlshm_alloc(c, 80, &ref));
+	MUST(cxlshm_export(c, ref, &kept));
+	MUST(cxlshm_leave(c));
+}
+
+/* Two clients of one process: blocks freed across, collected, and a segment left behind and adopted. */
+static void act_remote(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *a = join(pool), *b = join(pool);
+	cxlshm_ref ref[300], held;
+	uint64_t token;
+
+	(void)s;
+	for (int i = 0; i < 6; i++) {
+		MUST(cxlshm_alloc_with(a, 600, i & 1, 0, &ref[i]));
+		MUST(cxlshm_export(a, ref[i], &token));
+		MUST(cxlshm_import(b, token, &ref[i]));
+	}
+	for (int i = 0; i < 4; i++)
+		MUST(cxlshm_release(b, ref[i]));
+	/* Enough to make the owner look at its remote list. */
+	for (int i = 10; i < 17; i++)
+		MUST(cxlshm_alloc(a, 600, &ref[i]));
+	for (int i = 10; i < 17; i++)
+		MUST(cxlshm_release(a, ref[i]));
+	MUST(cxlshm_release(b, ref[4]));
+	/* The owner goes; the last block of its segment is still held, and then dropped: adopted and given back. */
+	MUST(cxlshm_leave(a));
+	MUST(cxlshm_alloc(b, 600, &held));
+	MUST(cxlshm_release(b, ref[5]));
+	MUST(cxlshm_release(b, held));
+	MUST(cxlshm_leave(b));
+}
+
+/* An orphan with something in it is adopted by who needs memory. */
+static void act_adopt(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *a = join(pool), *b = join(pool);
+	cxlshm_ref ref, more;
+	uint64_t token;
+
+	(void)s;
+	MUST(cxlshm_alloc(a, 600, &ref));
+	MUST(cxlshm_export(a, ref, &token));
+	MUST(cxlshm_import(b, token, &ref));
+	MUST(cxlshm_leave(a));
+	MUST(cxlshm_alloc(b, 600, &more));
+	MUST(cxlshm_release(b, ref));
+	MUST(cxlshm_release(b, more));
+	MUST(cxlshm_leave(b));
+}
+
+static void act_span(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref small, big;
+
+	(void)s;
+	MUST(cxlshm_alloc(c, 64, &small));
+	MUST(cxlshm_alloc(c, 600000, &big));
+	MUST(cxlshm_release(c, big));
+	MUST(cxlshm_alloc(c, 700000, &big));
+	MUST(cxlshm_release(c, big));
+	/* No room for this one beside the span kept: it is given back first. */
+	MUST(cxlshm_alloc(c, 1200000, &big));
+	MUST(cxlshm_leave(c));
+}
+
+static void act_roots(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref one, ref[270];
+
+	(void)s;
+	MUST(cxlshm_alloc(c, 64, &one));
+	for (int i = 0; i < 270; i++)
+		MUST(cxlshm_attach(c, one, &ref[i]));
+	for (int i = 0; i < 270; i += 2)
+		MUST(cxlshm_release(c, ref[i]));
+	MUST(cxlshm_leave(c));
+}
+
+static void act_extent(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref a, b;
+	void *address;
+
+	(void)s;
+	MUST(cxlshm_alloc_with(c, 8192, 0, CXLSHM_EXTENT, &a));
+	MUST(cxlshm_resize(c, a, 16384));
+	MUST(cxlshm_map(c, a, 0, 4096, 3, &address));
+	memset(address, 5, 4096);
+	MUST(cxlshm_unmap(c, address));
+	MUST(cxlshm_alloc_with(c, 0, 0, CXLSHM_EXTENT, &b));
+	MUST(cxlshm_release(c, a));
+	MUST(cxlshm_leave(c));
+}
+
+/* A list, a tree of three levels and a wide object, dropped at once. */
+static void act_graphs(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref head = 0, node, wide;
+
+	(void)s;
+	MUST(cxlshm_alloc_with(c, 128, 5, CXLSHM_CELLS, &wide));
+	for (int i = 0; i < 4; i++) {
+		MUST(cxlshm_alloc_with(c, 16, 1, 0, &node));
+		MUST(cxlshm_field_swap(c, node, 0, &head));
+		head = node;
+	}
+	MUST(cxlshm_cell_store(c, wide, 1, head));
+	MUST(cxlshm_cell_swap(c, wide, 3, &head));
+	MUST(cxlshm_release(c, wide));
+	MUST(cxlshm_leave(c));
+}
+
+/* Runs empty and close: more pages of different sizes than the pool keeps. */
+static void act_sweep(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref ref[40];
+
+	(void)s;
+	for (int i = 0; i < 40; i++)
+		MUST(cxlshm_alloc(c, 2000 + 300 * (size_t)i, &ref[i]));
+	for (int i = 0; i < 40; i++)
+		MUST(cxlshm_release(c, ref[i]));
+	for (int i = 0; i < 6; i++)
+		MUST(cxlshm_alloc(c, 100000, &ref[i]));
+	MUST(cxlshm_leave(c));
+}
+
+const struct scenario refs_scenarios[] = {
+	{"private", SMALL, prepare_shared, act_private, after_shared},
+	{"sizes", SMALL * 2, prepare_shared, act_sizes, after_shared},
+	{"fields", SMALL, prepare_shared, act_fields, after_shared},
+	{"cells", SMALL, prepare_shared, act_cells, after_shared},
+	{"export", SMALL, prepare_shared, act_export, after_shared},
+	{"remote", SMALL * 2, prepare_shared, act_remote, after_shared},
+	{"adopt", SMALL * 2, prepare_shared, act_adopt, after_shared},
+	{"span", SMALL * 3, prepare_shared, act_span, after_shared},
+	{"roots", SMALL, prepare_shared, act_roots, after_shared},
+	{"extent", SMALL, prepare_shared, act_extent, after_shared},
+	{"graphs", SMALL, prepare_shared, act_graphs, after_shared},
+	{"sweep", SMALL * 2, prepare_shared, act_sweep, after_shared},
+	{NULL, 0, NULL, NULL, NULL},
+};
