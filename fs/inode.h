@@ -13,7 +13,7 @@
  * | inode_of, inode_node_id                          | any        |
  * | inode_entry, inode_control_entry, inode_find,    | locked     |
  * | inode_attr, inode_unref, inode_kill_privileges   |            |
- *XX
+ * | inode_getattr, inode_setattr, inode_forget, inode_readlink | not locked |
  */
 #ifndef CXLSHMFS_INODE_H
 #define CXLSHMFS_INODE_H

@@ -128,7 +128,7 @@ void passthrough_init(struct passthrough *pt, struct fuse_conn_info *conn)
 			   "CONFIG_FUSE_PASSTHROUGH)");
 		return;
 	}
-	conn->max_backing_stack_depth = PT_STACK_DEPTH;
+	conn->max_backing_stack_depth = 0;	/* libfuse adds our own layer */
 #ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
 	fuse_set_feature_flag(conn, FUSE_CAP_HANDLE_KILLPRIV_V2);
 #endif
