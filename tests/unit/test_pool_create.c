@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Making and removing pools: geometry, options, owner and modes, other people's files, unfinished pools.
+ */
+#include "pool_fixture.h"
+
+static void made_pool_opens(void **state)
+{
+	struct cxlshm_pool_space space;
+	struct cxlshm_pool_info info;
+	struct pool *p;
+	struct stat st;
+
+	(void)state;
+	assert_int_equal(make(64 * MIB), 0);
+	assert_int_equal(pool_open(dir, 0, &p, &err), 0);
+	assert_int_equal(cxlshm_pool_info(public(p), &info), 0);
+	assert_int_equal(info.size_bytes, 64 * MIB);
+	assert_int_equal(info.segment_bytes, MIB);
+	assert_int_equal(info.page_bytes, 16384);
+	assert_int_equal(info.segments, 64);
+	assert_in_range(info.client_slots, 8, 1024);
+	assert_int_equal(strlen(info.uuid), 36);
+	assert_true((uint64_t)info.client_slots * info.client_slots * 8 <= info.size_bytes / 100);
+	assert_int_equal(cxlshm_pool_space(public(p), &space), 0);
+	assert_int_equal(space.size_bytes, 64 * MIB);
+	assert_in_range(space.free_bytes, 60 * MIB, 64 * MIB);
+	assert_int_equal(space.files, 0);
+	/* Nothing but superblock, hints and segment table has memory. */
+	assert_int_equal(stat(in_dir("heap"), &st), 0);
+	assert_int_equal(st.st_size, 64 * MIB);
+	assert_in_range(st.st_blocks * 512, 1, 64 * 1024);
+	for (uint32_t i = 0; i < p->segments; i++) {
+		int claimable = i >= p->first_segment;
+		uint64_t value = a128_value_relaxed(&p->segment_table[i].word);
+
+		assert_int_equal(a64_load_relaxed(&p->hints[i / 64]) >> i % 64 & 1, claimable);
+		assert_int_equal(segment_value_state(value), claimable ? SEGMENT_FREE : SEGMENT_RESERVED);
+	}
+	pool_unmap(p);
+}
+
+static void geometry_fits_every_size(void **state)
+{
+	static const uint64_t sizes[] = {
+		MIB, MIB + 4096, 3 * MIB, 16 * MIB, 100 * MIB + 12288, 256 * MIB, 1ull << 30, 1ull << 40, 1ull << 47,
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct super_fmt s = { .pool_bytes = sizes[i] };
+		uint64_t segment_bytes;
+
+		s.segment_shift = pool_super_default_shift(sizes[i]);
+		s.slots = pool_super_default_slots(sizes[i]);
+		assert_int_equal(pool_super_layout(&s), 0);
+		segment_bytes = 1ull << s.segment_shift;
+		assert_true(s.heap_bytes <= sizes[i] && sizes[i] - s.heap_bytes < segment_bytes);
+		assert_true(s.slots_off + s.slots * s.slot_stride_bytes <= s.first_segment * segment_bytes);
+		assert_true(s.segment_table_off + s.segments * sizeof(struct segment_fmt) <= s.slots_off);
+		assert_true(s.first_segment + POOL_SEGMENTS_MIN <= s.segments);
+		/* Metadata: an eighth in the smallest pools, then less. */
+		assert_true(s.slots_off + s.slots * s.slot_stride_bytes <= sizes[i] / 7);
+	}
+}
+
+static void bad_options_are_refused(void **state)
+{
+	struct cxlshm_pool_options o;
+	struct pool *pool;
+	struct stat st;
+
+	(void)state;
+	assert_refused(make(0), -EINVAL);
+	assert_refused(make(MIB - 1), -EINVAL);
+	assert_refused(make((1ull << 47) + 1), -EINVAL);
+	o = options(64 * MIB);
+	o.client_slots = 3;
+	assert_refused(make_with(&o), -EINVAL);
+	o.client_slots = SLOTS_MAX + 1;
+	assert_refused(make_with(&o), -EINVAL);
+	o = options(2 * MIB);
+	o.client_slots = 500;
+	assert_refused(make_with(&o), -EINVAL);
+	assert_non_null(strstr(err.text, "--clients"));
+	o = options(64 * MIB);
+	o.failure_domain = 2;
+	assert_refused(make_with(&o), -EINVAL);
+	o = options(64 * MIB);
+	o.mode = 0777;
+	assert_refused(make_with(&o), -EINVAL);
+	o.mode = 0440;
+	assert_refused(make_with(&o), -EINVAL);
+	assert_int_equal(pool_make(dir, NULL, &pool, &err), -EINVAL);
+	assert_int_equal(pool_make("", &o, &pool, &err), -EINVAL);
+	assert_int_equal(pool_make(NULL, &o, &pool, &err), -EINVAL);
+	/* None of them left anything. */
+	assert_int_equal(stat(in_dir("heap"), &st), -1);
+	assert_int_equal(rmdir(dir), 0);
+	assert_refused(make(64 * MIB), -ENOENT);
+}
+
+static void mode_and_group_are_applied(void **state)
+{
+	struct cxlshm_pool_options o = options(8 * MIB);
+	mode_t before = umask(077);
+	struct stat st;
+
+	(void)state;
+	o.gid = getgid();
+	assert_int_equal(make_with(&o), 0);
+	assert_int_equal(stat(in_dir("heap"), &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0660);
+	assert_int_equal(stat(in_dir("x"), &st), 0);
+	assert_int_equal(st.st_mode & 07777, 02770);
+	o.mode = 0644;
+	o.force = 1;
+	assert_int_equal(make_with(&o), 0);
+	assert_int_equal(stat(in_dir("heap"), &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0644);
+	assert_int_equal(stat(in_dir("x"), &st), 0);
+	assert_int_equal(st.st_mode & 07777, 02755);
+	if (geteuid() == 0) {
+		o.uid = o.gid = 12345;
+		assert_int_equal(make_with(&o), 0);
+		assert_int_equal(stat(in_dir("heap"), &st), 0);
+		assert_true(st.st_uid == 12345 && st.st_gid == 12345);
+		assert_int_equal(stat(in_dir("x"), &st), 0);
+		assert_true(st.st_uid == 12345 && st.st_gid == 12345);
+	}
+	umask(before);
+}
+
+static void making_again_needs_force(void **state)
+{
+	struct cxlshm_pool_options o = options(8 * MIB);
+	struct super_fmt first, second;
+	struct stat st;
+	int fd;
+
+	(void)state;
+	assert_int_equal(make(8 * MIB), 0);
+	read_super(&first, SUPER_OFF);
+	fd = open(in_dir("x/17"), O_CREAT | O_RDWR, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	assert_refused(make(8 * MIB), -EEXIST);
+	assert_int_equal(open_pool(0), 0);
+	o.force = 1;
+	assert_int_equal(make_with(&o), 0);
+	read_super(&second, SUPER_OFF);
+	assert_memory_not_equal(first.uuid, second.uuid, 16);
+	assert_int_equal(stat(in_dir("x/17"), &st), -1);
+}
+
+static void other_files_are_left_alone(void **state)
+{
+	struct cxlshm_pool_options o = options(8 * MIB);
+	char text[9000];
+	struct stat st;
+	int fd;
+
+	(void)state;
+	o.force = 1;
+	fd = open(in_dir("thesis.tex"), O_CREAT | O_RDWR, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	assert_refused(make_with(&o), -ENOTEMPTY);
+	assert_non_null(strstr(err.text, "thesis.tex"));
+	assert_int_equal(unlink(in_dir("thesis.tex")), 0);
+	/* Somebody else's file that happens to be called heap. */
+	fd = open(in_dir("heap"), O_CREAT | O_RDWR, 0600);
+	memset(text, 'a', sizeof(text));
+	assert_int_equal(write(fd, text, sizeof(text)), sizeof(text));
+	close(fd);
+	assert_refused(make_with(&o), -ENOTEMPTY);
+	assert_refused(cxlshm_pool_remove(dir, &err), -ENOTEMPTY);
+	assert_refused(open_pool(0), -EUCLEAN);
+	assert_int_equal(stat(in_dir("heap"), &st), 0);
+	assert_int_equal(unlink(in_dir("heap")), 0);
+	/* ... or a directory. */
+	assert_int_equal(mkdir(in_dir("heap"), 0700), 0);
+	assert_refused(make_with(&o), -EISDIR);
+	assert_refused(open_pool(CXLSHM_READONLY), -EUCLEAN);
+	assert_int_equal(rmdir(in_dir("heap")), 0);
+	/* ... or a link to something precious. */
+	assert_int_equal(symlink("/etc/passwd", in_dir("heap")), 0);
+	assert_refused(make_with(&o), -EUCLEAN);
+	assert_refused(open_pool(0), -EUCLEAN);
+	assert_refused(cxlshm_pool_remove(dir, &err), -EUCLEAN);
+}
+
+static void unfinished_pool_is_taken_with_force(void **state)
+{
+	struct cxlshm_pool_options o = options(8 * MIB);
+	struct pool *pool;
+	pid_t child = fork();
+	int status;
+
+	(void)state;
+	if (child == 0)
+		_exit(pool_make(dir, &o, &pool, NULL) ? 1 : 0);	/* dies before pool_seal() */
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_refused(open_pool(0), -EUCLEAN);
+	assert_refused(make_with(&o), -EEXIST);
+	o.force = 1;
+	assert_int_equal(make_with(&o), 0);
+	assert_int_equal(open_pool(0), 0);
+}
+
+static void discarded_pool_leaves_nothing(void **state)
+{
+	struct cxlshm_pool_options o = options(8 * MIB);
+	struct pool *pool;
+
+	(void)state;
+	assert_int_equal(pool_make(dir, &o, &pool, &err), 0);
+	assert_refused(open_pool(0), -EBUSY);
+	assert_refused(open_pool(CXLSHM_READONLY), -EBUSY);
+	pool_discard(pool);
+	assert_refused(open_pool(0), -ENOENT);
+	assert_int_equal(rmdir(dir), 0);
+}
+
+static void full_file_system_is_enospc(void **state)
+{
+	struct rlimit old, small = { .rlim_cur = MIB, .rlim_max = RLIM_INFINITY };
+
+	(void)state;
+	/* The nearest thing without privilege: a limit on the file's length. */
+	getrlimit(RLIMIT_FSIZE, &old);
+	small.rlim_max = old.rlim_max;
+	signal(SIGXFSZ, SIG_IGN);
+	setrlimit(RLIMIT_FSIZE, &small);
+	assert_refused(make(8 * MIB), -EFBIG);
+	setrlimit(RLIMIT_FSIZE, &old);
+	assert_int_equal(rmdir(dir), 0);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		T(made_pool_opens),
+		T(geometry_fits_every_size),
+		T(bad_options_are_refused),
+		T(mode_and_group_are_applied),
+		T(making_again_needs_force),
+		T(other_files_are_left_alone),
+		T(unfinished_pool_is_taken_with_force),
+		T(discarded_pool_leaves_nothing),
+		T(full_file_system_is_enospc),
+	};
+
+	return cmocka_run_group_tests_name("pool_create", tests, NULL, NULL);
+}
