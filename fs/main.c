@@ -216,6 +216,23 @@ static int run_loop(struct fs *fs)
 	return rc < 0 ? OPTIONS_EXIT_SYSTEM : 0;	/* a signal's number means a clean end */
 }
 
+/*
+ * Join the starter.  If it still waits for the mount, only closing the device ends that; it does not touch
+ * the session any more then.
+ */
+static void end_starter(struct starter *starter)
+{
+	struct timespec limit;
+
+	clock_gettime(CLOCK_REALTIME, &limit);
+	limit.tv_sec++;
+	if (!pthread_timedjoin_np(starter->thread, NULL, &limit))
+		return;
+	fuse_session_destroy(starter->fs->session);
+	starter->fs->session = NULL;
+	pthread_join(starter->thread, NULL);
+}
+
 /* From the mount to its end.  The session is made, the pool joined.  Returns an exit status. */
 static int serve(struct fs *fs, int pipe_fd)
 {
@@ -231,10 +248,10 @@ static int serve(struct fs *fs, int pipe_fd)
 	if (fuse_set_signal_handlers(fs->session))
 		goto unmount;
 	rc = monitor_start(fs, &monitor);
-	if (rc)
+	if (rc) {
 		fprintf(stderr, "cxlshmfs: cannot start a thread: %s\n", strerror(-rc));
-	if (rc)
 		goto handlers;
+	}
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	rc = pthread_create(&starter.thread, NULL, start, &starter);
@@ -245,14 +262,11 @@ static int serve(struct fs *fs, int pipe_fd)
 	}
 	status = run_loop(fs);
 	notify("STOPPING=1");
-	/* The starter may still wait for the mount: unmounting and closing the device ends that. */
 	passthrough_unmount(fs->passthrough, fs->session);
 	fuse_remove_signal_handlers(fs->session);
-	if (monitor)
-		monitor_end(monitor);
-	fuse_session_destroy(fs->session);
-	fs->session = NULL;
-	pthread_join(starter.thread, NULL);
+	signal(SIGTERM, SIG_IGN);
+	monitor_end(monitor);
+	end_starter(&starter);
 	lane_stop(&fs->lanes);
 	monitor_stop(monitor);
 	return starter.failed ? OPTIONS_EXIT_MOUNT : status;
