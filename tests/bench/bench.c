@@ -96,8 +96,9 @@ void bench_start(struct bench *b, const char *group, int argc, char **argv)
 	}
 	b->argc = argc - optind;
 	b->argv = argv + optind;
-	b->reps = b->quick ? 7 : 15;
-	b->sample_ns = b->quick ? 8e6 : 25e6;
+	b->reps = b->quick ? 25 : 63;
+	b->slow_reps = b->quick ? 5 : 11;
+	b->sample_ns = b->quick ? 1.5e6 : 2.5e6;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	owner = getpid();
 	signal(SIGINT, on_signal);
@@ -199,12 +200,12 @@ void bench_case(struct bench *b, const char *name, double x, const char *unit, c
 {
 	double values[VARIANTS_MAX][BENCH_REPS_MAX], error = 0;
 	uint64_t times[VARIANTS_MAX];
-	int reps = b->reps;
+	int reps = !n || n == BENCH_PAIR ? b->reps : b->slow_reps;
 
 	if (!bench_wanted(b, name))
 		return;
 	for (int i = 0; i < variants; i++) {
-		times[i] = n ? n : calibrate(b, &v[i], &error);
+		times[i] = n == BENCH_PAIR ? 1 : n ? n : calibrate(b, &v[i], &error);
 		if (!times[i])
 			bench_skip(b, name, x, v[i].name, strerror((int)-error));
 	}

@@ -21,13 +21,16 @@
 #include "cxlshm.h"
 
 #define BENCH_REPS_MAX 64
+#define BENCH_PAIR UINT64_MAX	/* n of a case that uses bench_pair() */
 
 struct bench {
 	const char *group;
 	int quick;	/* fewer repetitions, smaller sizes */
 	int summary;	/* only what issue 2 lists */
 	int machine;	/* tab-separated output */
-	int reps;
+	int reps;	/* of cases with a sample's worth of operations: many short ones, so that most are not
+			   interrupted, and the median is not either */
+	int slow_reps;	/* of cases with a given number */
 	double sample_ns;	/* how long one repetition should last */
 	const char *base;	/* where pools and files go: a tmpfs */
 	const char *only;	/* substring of the cases wanted, or NULL */
@@ -81,7 +84,7 @@ struct variant {
 	void *arg;
 };
 
-/* Measure one case.  n 0: as many operations as fill a sample. */
+/* Measure one case.  n 0: as many operations as fill a sample; BENCH_PAIR: measure is a bench_pair(). */
 void bench_case(struct bench *b, const char *name, double x, const char *unit, const struct variant *v,
 		int variants, uint64_t n);
 /* Is this case wanted?  Saves an expensive set-up. */

@@ -460,7 +460,7 @@ int main(int argc, char **argv)
 		alloc_case(&b, heaps, n, "alloc+release 64 KiB, 1 live", 65536, 1, live_measure, 0);
 		alloc_case(&b, heaps, n, "alloc+release 4 MiB, 1 live", 4 << 20, 1, live_measure, 0);
 	}
-	alloc_case(&b, heaps, n, "alloc+release 64 B, two threads", 64, 1, two_measure, 1);
+	alloc_case(&b, heaps, n, "alloc+release 64 B, two threads", 64, 1, two_measure, BENCH_PAIR);
 	if (!b.summary)
 		alloc_case(&b, heaps, n, "alloc here, release there, 64 B", 64, 1, xmalloc_measure, 0);
 	return bench_end(&b);

@@ -137,7 +137,7 @@ static void with_clients(struct bench *b, int count, int reps)
 		double values[BENCH_REPS_MAX];
 
 		for (int r = 0; r < reps && !sh->rc; r++) {
-			double ns = 0, ops = 0, sample = b->sample_ns * (count < 4 ? 1 : count / 2.0);
+			double ns = 0, ops = 0, sample = 10 * b->sample_ns * (count < 4 ? 1 : count / 4.0);
 
 			__atomic_store_n(&sh->ready, 0, __ATOMIC_RELAXED);
 			__atomic_store_n(&sh->go, op + 1, __ATOMIC_RELEASE);
@@ -361,19 +361,15 @@ int main(int argc, char **argv)
 {
 	struct bench b;
 	struct one o;
-	int reps;
 
 	bench_start(&b, "grow", argc, argv);
-	reps = b.reps;
-	b.reps = b.quick ? 5 : 9;
 	if (bench_wanted(&b, "clients"))
 		for (int count = 1; count <= CLIENTS_MAX; count *= b.quick ? 8 : 2)
-			with_clients(&b, count, b.reps);
+			with_clients(&b, count, b.slow_reps);
 	if (bench_wanted(&b, "objects"))
 		with_objects(&b, b.quick ? 1000000 : 10000000);
 	if (bench_wanted(&b, "pool"))
 		with_pool_size(&b);
-	b.reps = b.quick ? 3 : reps;
 	if (bench_wanted(&b, "dead") && !one_open(&b, &o, 1ull << 30)) {
 		for (o.dead = 1; o.dead <= CLIENTS_MAX; o.dead *= b.quick ? 8 : 4)
 			one_case(&b, &o, "recovery, a client, dead clients", o.dead, "us", dead_measure, 1);

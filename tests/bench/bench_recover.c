@@ -330,12 +330,12 @@ int main(int argc, char **argv)
 	if (!b.summary)
 		ours += ours_open(&b, &o[ours], "cxlshm host", 2ull << 30, CXLSHM_FAILURE_HOST);
 
-	reps = b.reps;
+	reps = b.slow_reps;
 	for (uint64_t count = b.summary ? 100000 : 1000; count <= (b.summary ? 100000 : 1000000);
 	     count *= count == 1000 ? 100 : 10) {
 		if (b.quick && count > 100000)
 			break;
-		b.reps = count > 100000 ? 5 : reps;
+		b.slow_reps = count > 100000 ? 5 : reps;
 		for (n = 0; n < ours; n++) {
 			o[n].references = count;
 			v[n] = (struct variant){o[n].name, recover_measure, &o[n]};
@@ -349,7 +349,7 @@ int main(int argc, char **argv)
 		}
 		bench_case(&b, "recovery, a reference, references", (double)count, "ns", v, n, 1);
 	}
-	b.reps = reps;
+	b.slow_reps = reps;
 	if (!b.summary) {
 		for (n = 0; n < ours; n++) {
 			o[n].references = 1000;

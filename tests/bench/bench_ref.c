@@ -395,7 +395,7 @@ int main(int argc, char **argv)
 			v[n++] = (struct variant){"cmpxchg16b", c->two ? cas16_two_measure : cas16_measure,
 						  &line};
 #endif
-		bench_case(&b, c->name, 0, "ns", v, n, c->two ? 1 : 0);
+		bench_case(&b, c->name, 0, "ns", v, n, c->two ? BENCH_PAIR : 0);
 	}
 	return bench_end(&b);
 }

@@ -1,0 +1,305 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""report.py LINES OUTDIR [quick]: the lines of one run (see bench.h) as results.md and results.svg.
+
+Every number comes from LINES.  Targets are those of the specification; NOTES say what bounds a miss or bends a
+curve, and are printed only where the measurement shows one.
+"""
+import os
+import platform
+import subprocess
+import sys
+
+OURS, HOST = "cxlshm", "cxlshm host"
+
+# case: list of (kind, argument, limit): "peer" a ratio to a variant, "max" in the row's unit, "case" a ratio to
+# another case of ours.  Case names of curves: (case, x).
+TARGETS = {
+    "alloc+release 64 B, 1 live": [("peer", "mimalloc", 1.0)],
+    "alloc+release 64 B, 1000 live": [("peer", "mimalloc", 1.0)],
+    "alloc+release 64 B, 100000 live": [("peer", "mimalloc", 1.0)],
+    "alloc+release 64 B, worst number live": [("case", ("alloc+release 64 B, 1 live", 0), 3.0)],
+    "alloc here, release there, 64 B": [("case", ("alloc+release 64 B, 1000 live", 0), 2.0)],
+    "memory of a 64 B object": [("max", None, 96)],
+    "local copy": [("max", None, 2)],
+    "attach+detach exposed": [("max", None, 18)],
+    "attach+detach exposed, contended": [("max", None, 80), ("peer", "shared_ptr", 2.0)],
+    "cell load+drop": [("max", None, 40)],
+    "queue hand-over, two processes": [("max", None, 100)],
+    "call, 64 B argument": [("max", None, 500)],
+    "call, 64 KiB argument": [("peer", "Unix socket", 1.0)],
+    "SIGKILL to last reference gone, 1000 references, daemon": [("max", None, 20000)],
+    "start-up, 64 GiB sparse pool": [("max", None, 1000)],
+    "mapped load, random": [("peer", "tmpfs", 1.03)],
+    "mapped load, bandwidth": [("peer", "tmpfs", 0.97)],
+    "mapped store, bandwidth": [("peer", "tmpfs", 0.97)],
+    "first touch of a page": [("peer", "tmpfs", 1.03)],
+    "mmap+touch+munmap": [("peer", "tmpfs", 1.1)],
+    "read 4 KiB": [("peer", "tmpfs", 1.4)],
+    "write 4 KiB": [("peer", "tmpfs", 1.4)],
+    "read 1 MiB": [("peer", "tmpfs", 0.98)],
+    "write 1 MiB": [("peer", "tmpfs", 0.98)],
+    "open+close": [("peer", "fuse_min", 1.1)],
+    "stat": [("peer", "fuse_min", 1.1)],
+    "create+close+unlink": [("peer", "fuse_min", 1.1)],
+    "mkdir+rmdir": [("peer", "fuse_min", 1.1)],
+    "rename there and back": [("peer", "fuse_min", 1.1)],
+}
+CURVE_TARGETS = {
+    "recovery, a reference, references": [("max", None, 50)],
+    "create+unlink, names": [("max", None, 1000)],
+}
+LAST_TARGETS = {"lookup+drop, names": 2.0}  # the largest x against the smallest
+
+# What bounds a miss, or bends a curve: printed with what was measured.
+NOTES = {}
+notes_file = os.path.join(os.path.dirname(os.path.abspath(__file__)), "notes.txt")
+if os.path.exists(notes_file):
+    for line in open(notes_file):
+        if "\t" in line and not line.startswith("#"):
+            case, text = line.rstrip("\n").split("\t", 1)
+            NOTES[case] = text
+
+GROUPS = {"alloc": "Allocation", "ref": "References", "queue": "Hand-over", "names": "Names",
+          "recover": "Clients and recovery", "files": "Files", "tree": "Programs", "fio": "fio",
+          "grow": "How cost grows"}
+
+
+def higher_is_better(unit):
+    return unit == "GB/s"
+
+
+def number(v):
+    if v >= 10000:
+        return f"{v:,.0f}".replace(",", " ")
+    return f"{v:.0f}" if v >= 1000 else f"{v:.1f}" if v >= 100 else f"{v:.2f}"
+
+
+def spread(r):
+    median, q1, q3, n = r
+    return number(median) if n < 3 else f"{number(median)} ({number(q1)}–{number(q3)})"
+
+
+def label(case, x):
+    if not x:
+        return case
+    head, _, dimension = case.rpartition(", ")
+    return f"{head}, {x:,.0f} {dimension}".replace(",", " ").replace("  ", ", ")
+
+
+def read(path):
+    rows, skips = {}, []
+    for line in open(path, errors="replace"):
+        f = line.rstrip("\n").split("\t")
+        if f[0] == "R" and len(f) == 10:
+            row = rows.setdefault((f[1], f[2], float(f[3])), {"unit": f[5], "values": {}})
+            row["values"][f[4]] = (float(f[6]), float(f[7]), float(f[8]), int(f[9]))
+        elif f[0] == "S" and len(f) == 6:
+            skips.append(f[1:])
+    return rows, skips
+
+
+def judge(rows, key, row):
+    """[(text of the target, met?, by how much as a factor)]"""
+    case, x = key[1], key[2]
+    ours = row["values"].get(OURS)
+    if not ours:
+        return []
+    result = []
+    for kind, argument, limit in TARGETS.get(case, CURVE_TARGETS.get(case, []) if x else []):
+        up = higher_is_better(row["unit"])
+        if kind == "max":
+            got, text = ours[0] / limit, f"≤ {limit} {row['unit']}"
+            result.append((text, got <= 1, got))
+            continue
+        if kind == "peer":
+            other = row["values"].get(argument)
+        else:
+            found = [r for k, r in rows.items() if k[1:] == argument]
+            other = found[0]["values"].get(OURS) if found else None
+        if not other:
+            continue
+        got = ours[0] / other[0]
+        name = argument if kind == "peer" else label(*argument)
+        result.append((f"{'≥' if up else '≤'} {limit} × {name}", got >= limit if up else got <= limit,
+                       limit / got if up else got / limit))
+    if case in LAST_TARGETS:
+        xs = sorted(k[2] for k in rows if k[:2] == key[:2])
+        first = rows[(key[0], case, xs[0])]["values"].get(OURS)
+        if len(xs) > 1 and x == xs[-1] and first:
+            limit, got = LAST_TARGETS[case], ours[0] / first[0]
+            result.append((f"≤ {limit} × at {xs[0]:.0f}", got <= limit, got / limit))
+    return result
+
+
+def first_line(*command):
+    try:
+        out = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout
+        return out.splitlines()[0].strip() if out else ""
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def environment():
+    cpu = ""
+    for line in open("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            cpu = line.split(":")[1].strip()
+    system = ""
+    for line in open("/etc/os-release"):
+        if line.startswith("PRETTY_NAME"):
+            system = line.split("=")[1].strip().strip('"')
+    versions = []
+    for p in ("libmimalloc2.0", "libjemalloc2", "libc6", "libstdc++6", "libfuse3-3", "fio", "gcc", "gnuplot-nox"):
+        v = first_line("dpkg-query", "-W", "-f", "${Version}", p)
+        if v:
+            versions.append(f"{p} {v}")
+    here = os.path.dirname(os.path.abspath(__file__))
+    commit = first_line("git", "-C", here, "rev-parse", "--short", "HEAD")
+    dirty = first_line("git", "-C", here, "status", "--porcelain", "../../shm", "../../fs", "../../include")
+    memory = first_line("grep", "MemTotal", "/proc/meminfo").split()
+    load = open("/proc/loadavg").read().split()[0]
+    return [
+        f"- Date: {first_line('date', '-u', '+%Y-%m-%d %H:%M UTC')}; commit {commit}"
+        + (" with uncommitted changes" if dirty else ""),
+        f"- Machine: {cpu}, {os.cpu_count()} processors, {int(memory[1]) // 1048576 if len(memory) > 1 else '?'} GiB"
+        f" (shared with others: compare within the run only; load average at the end {load})",
+        f"- System: {system}, kernel {platform.release()}",
+        f"- Compiler: {first_line('gcc', '--version')}",
+        f"- Packages: {', '.join(versions)}",
+    ]
+
+
+def curves(rows):
+    found = {}
+    for (group, case, x), row in rows.items():
+        if x and OURS in row["values"]:
+            found.setdefault(case, []).append((x, row["values"][OURS], row["unit"]))
+    return {c: sorted(p) for c, p in found.items() if len(p) > 1}
+
+
+def growth(points):
+    """How cost goes with x: the factor between least and most, and over which range of x."""
+    values = [p[1][0] for p in points]
+    return max(values) / min(values) if min(values) > 0 else 0
+
+
+def chart(rows, out):
+    """results.svg: ours beside peers as ratios, and each curve."""
+    script = out + ".gp"
+    all_curves = list(curves(rows).items())
+    bars = []
+    for key, row in rows.items():
+        ours = row["values"].get(OURS)
+        peers = [(n, v) for n, v in row["values"].items() if not n.startswith("cxlshm")]
+        if not ours or not peers or key[2] or not row["unit"] in ("ns", "us", "ms", "GB/s"):
+            continue
+        want = [a for k, a, _ in TARGETS.get(key[1], []) if k == "peer"]
+        name, peer = next(((n, v) for n, v in peers if n in want), peers[0])
+        ratio = peer[0] / ours[0] if higher_is_better(row["unit"]) else ours[0] / peer[0]
+        bars.append((f"{key[1]} / {name}", ratio))
+    panels = (1 if bars else 0) + len(all_curves)
+    if not panels:
+        return "nothing to draw"
+    columns, bar_height = 3, 40 + 15 * len(bars)
+    curve_rows = (len(all_curves) + columns - 1) // columns
+    height = bar_height + 240 * curve_rows + 30
+    with open(script, "w") as g:
+        g.write(f"set terminal svg size 1100,{height} font 'Helvetica,10' background '#ffffff'\n")
+        g.write(f"set output '{out}'\nset multiplot\nset encoding utf8\n")
+        if bars:
+            g.write(f"set origin 0,{1 - bar_height / height:.4f}\nset size 1,{bar_height / height:.4f}\n")
+            g.write("set title 'cxlshm's cost as a multiple of a peer (left of 1: cheaper)'\n".replace("m's", "m''s"))
+            g.write("set logscale x\nset yrange [-1:%d]\nset grid x\nset lmargin 62\nunset key\n" % len(bars))
+            g.write("set style fill solid 0.6\nset arrow 1 from 1,graph 0 to 1,graph 1 nohead lw 2\n$bars << EOD\n")
+            for i, (name, ratio) in enumerate(reversed(bars)):
+                g.write(f'{i} {ratio:.5g} "{name}"\n')
+            g.write("EOD\nplot $bars using (1):1:(1):2:($1-0.35):($1+0.35):ytic(3) with boxxyerror lc rgb '#4070a0',"
+                    " '' using 2:1:(sprintf(' %.2f', $2)) with labels left font ',8'\n")
+            g.write("unset arrow 1\nset ytics autofreq\nunset lmargin\nset autoscale\nunset logscale\n")
+        for i, (case, points) in enumerate(all_curves):
+            top = 1 - (bar_height + 240 * (i // columns + 1)) / height
+            head, _, dimension = case.rpartition(", ")
+            g.write(f"set origin {i % columns / columns:.4f},{top:.4f}\nset size {1 / columns:.4f},{240 / height:.4f}\n")
+            g.write(f"set title '{head}'\nset xlabel '{dimension}'\nset ylabel '{points[0][2]}'\n")
+            g.write("set logscale x\nset grid\nset format x '10^{%L}'\nset yrange [0:*]\n".replace("10^{%L}", "%.0s%c"))
+            g.write(f"set key top left font ',8'\n$c{i} << EOD\n")
+            for x, v, _ in points:
+                g.write(f"{x:.0f} {v[0]:.6g} {v[1]:.6g} {v[2]:.6g}\n")
+            g.write("EOD\n")
+            g.write(f"plot $c{i} using 1:2:3:4 with yerrorlines pt 7 ps 0.4 lc rgb '#4070a0' title 'cxlshm'\n")
+        g.write("unset multiplot\n")
+    try:
+        done = subprocess.run(["gnuplot", script], capture_output=True, text=True, timeout=60)
+    except OSError:
+        return "gnuplot is not installed"
+    finally:
+        if os.path.exists(script) and "KEEP_GP" not in os.environ:
+            os.remove(script)
+    return done.stderr.strip().splitlines()[0] if done.returncode else ""
+
+
+def main():
+    lines, outdir = sys.argv[1], sys.argv[2]
+    quick = len(sys.argv) > 3 and sys.argv[3] == "quick"
+    rows, skips = read(lines)
+    md = ["# Measurements", "",
+          f"Written by `tests/bench/run.sh{' --quick' if quick else ''}`; not edited. Everything in one row was"
+          " measured in one run, the variants in turn. Medians, quartiles in parentheses.", ""]
+    md += environment() + [""]
+    no_chart = chart(rows, os.path.join(outdir, "results.svg"))
+    md += [f"No chart: {no_chart}." if no_chart else "![chart](results.svg)", ""]
+
+    missed, table = [], []
+    for group, title in GROUPS.items():
+        keys = [k for k in rows if k[0] == group]
+        if not keys:
+            continue
+        table.append(f"| **{title}** | | | | | | |")
+        for key in keys:
+            row = rows[key]
+            values = dict(row["values"])
+            ours, host = values.pop(OURS, None), values.pop(HOST, None)
+            want = [a for k, a, _ in TARGETS.get(key[1], []) if k == "peer" and a in row["values"]]
+            peer = want[-1] if want else next((n for n in values if not n.startswith("cxlshm")), None)
+            ratio = f"{ours[0] / values[peer][0]:.2f} × {peer}" if ours and peer in values else ""
+            peers = "; ".join(f"{n} {spread(v)}" for n, v in values.items())
+            verdicts = judge(rows, key, row)
+            target = ", ".join(("✓ " if ok else "✗ ") + text for text, ok, _ in verdicts)
+            missed += [(key, text, factor) for text, ok, factor in verdicts if not ok]
+            table.append(f"| {label(key[1], key[2])} | {row['unit']} | {spread(ours) if ours else '–'} |"
+                         f" {spread(host) if host else ''} | {peers} | {ratio} | {target} |")
+    table = ["| what | unit | cxlshm | failure_domain=host | peers | ratio | target |",
+             "|---|---|---|---|---|---|---|"] + table
+
+    md += ["## Targets missed", ""]
+    if not missed:
+        md.append("None of those measured.")
+    for key, text, factor in missed:
+        note = NOTES.get(key[1], "not yet explained")
+        md.append(f"- **{label(key[1], key[2])}**: {text}, missed by a factor of {factor:.2f}. {note}")
+    md += ["", "## Curves", "", "A curve is called flat when its highest and lowest points differ by less than 1.5."
+           " All are drawn in the chart.", ""]
+    for case, points in curves(rows).items():
+        factor = growth(points)
+        span = f"{points[0][0]:.0f} to {points[-1][0]:.0f}"
+        if factor < 1.5:
+            md.append(f"- {case}: flat from {span} (within {factor:.2f} ×).")
+        else:
+            low, high = points[0][1][0], points[-1][1][0]
+            md.append(f"- {case}: {number(low)} at {points[0][0]:.0f}, {number(high)} at {points[-1][0]:.0f}"
+                      f" {points[0][2]} ({factor:.2f} × between least and most). {NOTES.get(case, 'Not yet explained.')}")
+    if skips:
+        md += ["", "## Skipped", ""]
+        md += [f"- {g}: {label(c, float(x))}, {v}: {why}" for g, c, x, v, why in skips]
+    md += ["", "## Table", ""] + table + [""]
+    with open(os.path.join(outdir, "results.md"), "w") as f:
+        f.write("\n".join(md))
+    print("\n".join(table))
+    if no_chart:
+        print(f"\nNo chart: {no_chart}.", file=sys.stderr)
+    for key, text, factor in missed:
+        print(f"missed: {label(key[1], key[2])}: {text}, by {factor:.2f} x", file=sys.stderr)
+
+
+main()

@@ -1,0 +1,195 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# run.sh: build and run every benchmark, print one table, write results.md and results.svg beside this file.
+#
+# usage: run.sh [--quick] [--only GROUP] [--no-install]
+#   --quick       about 3 minutes: fewer repetitions, smaller sizes (default: all, up to 25 minutes)
+#   --only GROUP  alloc, ref, queue, names, recover, grow, files, tree, fio; may be given more than once.
+#                 Its table goes to the build directory; results.md is only written by a run of everything
+#   --no-install  do not apt-get missing peers (it is done as root only)
+#
+# Environment: BENCH_BUILD build directory (default: $TMPDIR/cxlshm-bench-build), BENCH_DIR a tmpfs to work in
+# (default: /dev/shm).
+#
+# Everything runs in a new directory of BENCH_DIR, which is removed at the end, however this ends; mounts are
+# unmounted and daemons waited for.  FUSE daemons and the program that measures them are pinned to one
+# processor: waking another, idle one costs up to 70 us in a virtual machine, and would be all one sees.
+set -u -o pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+build=${BENCH_BUILD:-${TMPDIR:-/tmp}/cxlshm-bench-build}
+quick= only=() install=1
+all_groups=(alloc ref queue names recover grow files tree fio)
+
+while [ $# -gt 0 ]; do
+	case $1 in
+	--quick) quick=-q ;;
+	--only)
+		[ $# -gt 1 ] || { echo "run.sh: --only needs a group" >&2; exit 2; }
+		[[ " ${all_groups[*]} " = *" $2 "* ]] || { echo "run.sh: no group '$2' (${all_groups[*]})" >&2; exit 2; }
+		only+=("$2")
+		shift
+		;;
+	--no-install) install= ;;
+	-h | --help) sed -n '3,/^set/p' "$0" | sed 's/^# \{0,1\}//;$d'; exit 0 ;;
+	*) echo "run.sh: unknown option '$1' (try --help)" >&2; exit 2 ;;
+	esac
+	shift
+done
+[ ${#only[@]} -gt 0 ] && groups=("${only[@]}") || groups=("${all_groups[@]}")
+wanted() { [[ " ${groups[*]} " = *" $1 "* ]]; }
+say() { printf '== %s (%s s)\n' "$*" "$SECONDS" >&2; }
+
+# ---- what it needs, and peers ----
+if [ -n "$install" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+	missing=()
+	for p in meson ninja-build gcc g++ pkg-config libnuma-dev libfuse3-dev fuse3 libcmocka-dev python3 git \
+		libmimalloc2.0 libjemalloc2 fio gnuplot-nox; do
+		dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
+	done
+	if [ ${#missing[@]} -gt 0 ]; then
+		say "installing ${missing[*]}"
+		apt-get install -y --no-install-recommends "${missing[@]}" >/dev/null 2>&1 ||
+			{ apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } >/dev/null 2>&1 ||
+			say "could not install: what is missing is skipped"
+	fi
+fi
+for c in meson ninja gcc python3; do
+	command -v $c >/dev/null || { echo "run.sh: $c is missing" >&2; exit 1; }
+done
+
+# ---- build ----
+say "building in $build"
+if [ ! -f "$build/build.ninja" ]; then
+	meson setup --buildtype=release "$build" "$root" >"$build.log" 2>&1 ||
+		{ tail -n 20 "$build.log"; echo "run.sh: meson setup failed" >&2; exit 1; }
+fi
+programs=()
+for p in alloc ref queue names recover grow files; do programs+=("tests/bench/bench_$p"); done
+ninja -C "$build" "${programs[@]}" >"$build.log" 2>&1 ||
+	{ tail -n 30 "$build.log"; echo "run.sh: the build failed" >&2; exit 1; }
+have_daemon= have_fuse_min=
+ninja -C "$build" fs/cxlshmfs >>"$build.log" 2>&1 && have_daemon=1
+ninja -C "$build" tests/bench/fuse_min >>"$build.log" 2>&1 && have_fuse_min=1
+bin=$build/tests/bench
+
+# ---- a place of our own ----
+work=$(mktemp -d "${BENCH_DIR:-/dev/shm}/cxlshm-bench-run-XXXXXX") || exit 1
+export BENCH_DIR=$work
+daemons=()
+cleanup() {
+	local m p
+	trap - EXIT INT TERM HUP
+	for m in "$work"/mnt.*; do
+		[ -d "$m" ] && mountpoint -q "$m" && { umount "$m" 2>/dev/null || umount -l "$m"; }
+	done
+	for p in "${daemons[@]}"; do
+		kill "$p" 2>/dev/null
+		wait "$p" 2>/dev/null
+	done
+	rm -rf --one-file-system "$work"
+}
+trap cleanup EXIT
+trap 'cleanup; exit 130' INT TERM HUP
+lines=$work/lines.tsv
+: >"$lines"
+collect() {	# run a program, keep its lines, show them
+	timeout 900 "$@" | tee -a "$lines" | awk -F '\t' '
+		$1 == "R" { printf "  %-52s %-18s %12.2f %s\n", $3 ($4 ? " " $4 : ""), $5, $7, $6 }
+		$1 == "S" { printf "  %-52s %-18s skipped: %s\n", $3, $5, $6 }' >&2 ||
+		printf 'S\t%s\tall\t0\tall\tit ended with an error\n' "$(basename "$1")" >>"$lines"
+}
+skip() { printf 'S\t%s\tall\t0\t%s\t%s\n' "$1" "$2" "$3" | tee -a "$lines" >&2; }
+
+for g in alloc ref queue names recover grow; do
+	wanted $g || continue
+	say "$g"
+	collect "$bin/bench_$g" -m $quick
+done
+
+# ---- file systems: each a daemon in the foreground, on processor 0 ----
+targets=()
+wait_mounted() {	# mount point, pid
+	local i
+	for ((i = 0; i < 100; i++)); do
+		mountpoint -q "$1" && stat "$1/." >/dev/null 2>&1 && return 0
+		kill -0 "$2" 2>/dev/null || return 1
+		sleep 0.05
+	done
+	return 1
+}
+start() {	# label, command, with @SRC@ and @MNT@
+	local label=$1 src=$work/src.$1 mnt=$work/mnt.$1 argument command=()
+	shift
+	mkdir -p "$src" "$mnt"
+	for argument; do
+		argument=${argument//@SRC@/$src}
+		command+=("${argument//@MNT@/$mnt}")
+	done
+	taskset -c 0 "${command[@]}" >"$work/log.$label" 2>&1 &
+	daemons+=($!)
+	if wait_mounted "$mnt" $!; then
+		targets+=("$label=$mnt")
+	else
+		skip files "$label" "it did not mount: $(head -c 200 "$work/log.$label" | tr '\n\t' '  ')"
+		return 1
+	fi
+}
+if wanted files || wanted tree || wanted fio || wanted recover; then
+	mkdir -p "$work/tmpfs"
+	if [ "$(id -u)" != 0 ] || [ ! -c /dev/fuse ]; then
+		skip files all "mounting needs root and /dev/fuse"
+	else
+		if [ -z "$have_daemon" ]; then
+			skip files cxlshm "the daemon does not build"
+		elif start cxlshm "$build/fs/cxlshmfs" -f -o size=3G @SRC@ @MNT@; then
+			if wanted recover; then
+				say "recover, with the daemon"
+				BENCH_DAEMON_POOL=$work/src.cxlshm collect "$bin/bench_recover" -m $quick
+			fi
+		fi
+		if wanted files || wanted tree || wanted fio; then
+			targets+=("tmpfs=$work/tmpfs")
+			if [ -n "$have_fuse_min" ]; then
+				start fuse_min "$bin/fuse_min" @SRC@ @MNT@
+			else
+				skip files fuse_min "it does not build: libfuse 3.13 or newer is missing"
+			fi
+			ll=/usr/share/doc/libfuse3-dev/examples
+			if [ ! -f $ll/passthrough_ll.c ] && command -v apt-get >/dev/null; then
+				(mkdir -p "$work/fuse3" && cd "$work/fuse3" && apt-get source -qq fuse3) >/dev/null 2>&1
+				ll=$(dirname "$(find "$work/fuse3" -name passthrough_ll.c 2>/dev/null | head -1)")
+			fi
+			# shellcheck disable=SC2046
+			if [ -f "$ll/passthrough_ll.c" ] && gcc -O2 -w -D_GNU_SOURCE "$ll/passthrough_ll.c" \
+				-o "$work/passthrough_ll" $(pkg-config --cflags --libs fuse3) 2>/dev/null; then
+				start passthrough_ll "$work/passthrough_ll" -f -o source=@SRC@,cache=auto,allow_other @MNT@
+			else
+				skip files passthrough_ll "its source is not here (libfuse3-dev's examples, apt-get source fuse3)"
+			fi
+		fi
+	fi
+	[ ${#targets[@]} -gt 0 ] || targets=("tmpfs=$work/tmpfs")
+fi
+if wanted files; then
+	say files
+	collect taskset -c 0 "$bin/bench_files" -m $quick "${targets[@]}"
+	for t in "${targets[@]}"; do rm -rf "${t#*=}"/*; done
+fi
+for g in tree fio; do
+	wanted $g || continue
+	say $g
+	mkdir -p "$work/$g"
+	reps=5
+	[ -n "$quick" ] && { [ $g = tree ] && reps=3 || reps=1; }
+	collect taskset -c 0 "$here/tree.sh" $g "$work/$g" $reps "${targets[@]}"
+	rm -rf "${work:?}/$g"
+done
+
+# ---- the report ----
+out=$here
+[ ${#only[@]} -gt 0 ] && out=$build
+say "report"
+python3 "$here/report.py" "$lines" "$out" "${quick:+quick}" || exit 1
+cp "$lines" "$build/results.tsv"
+say "written: $out/results.md"
