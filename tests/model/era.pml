@@ -299,6 +299,9 @@ init {
 	atomic {
 		i = 1; do :: i <= N -> E[i].seen[i] = 1; taken[i] = 1; i++ :: else -> break od;
 		H[1].st = LIVE; H[1].cnt = 1; H[1].exposed = 1; cell.v = 1;     /* object 1: held by the cell only */
+#ifdef START_HELD
+		H[2].st = LIVE; H[2].cnt = 1; root[2].t[0] = 2;                 /* object 2: private to client 2 */
+#endif
 		i = 1; do :: i <= N -> run Client(i, 0); i++ :: else -> break od
 	}
 	(taken[1] == 0 && taken[2] == 0 && _nr_pr == 1);

@@ -158,7 +158,7 @@ proctype Client(byte me) {
 	   if
 	   :: root[me] == 0 -> acquire()
 	   :: root[me] != 0 -> detach(ROOT); undertake()
-	   :: swap()
+	   :: true -> swap()
 	   fi;
 	   atomic { FORGET }
 	:: else -> break

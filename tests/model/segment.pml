@@ -151,7 +151,13 @@ inline collect() {
 	      if
 	      :: ok ->
 		 do
-		 :: wv != 0 -> CR; d_step { assert(st[wv] == LIMBO); st[wv] = FREE; listed[wv] = 1; wv = nxt[wv] }
+		 :: wv != 0 ->
+		    CR; d_step {
+			assert(st[wv] == LIMBO); st[wv] = FREE; listed[wv] = 1; wc = wv; wv = nxt[wc];
+#ifdef BUG_COLLECT_ZEROES
+			nxt[wc] = 0             /* the payload, before the record is done with */
+#endif
+		    }
 		 :: else -> break
 		 od;
 		 CR; bump(); break
@@ -298,7 +304,11 @@ init {
 		i = 1; do :: i <= N -> E[i].seen[i] = 1; i++ :: else -> break od;
 		/* client 1 owns segment 1, its block 1 is in the box */
 		seg[1].v = 1; head[1] = 1; st[1] = LIVE; exposed[1] = 1; shown[1] = 1; box = 1; backed[1] = 1;
+#ifdef START_HELD               /* client 2 holds block 2: two can meet on the remote list */
+		st[2] = LIVE; exposed[2] = 1; root[2] = 2;
+#else
 		if :: SEG(2) == 1 -> listed[2] = 1 :: else fi;
+#endif
 		i = 1; do :: i <= N -> run Client(i); i++ :: else -> break od
 	}
 	(done[1] && done[2] && (N == 2 || done[N]));

@@ -1,0 +1,160 @@
+#!/bin/bash
+# Checks the models beside this file exhaustively at small sizes, and shows that
+# removing any rule is caught: the checker then finds a counterexample.
+#
+#   check.sh [quick|full]     quick: about a minute, 1 GiB; full: some minutes, 4 GiB
+#
+# One line a run: verdict, what was expected, states, model, switches.
+# Exit: 0 all as expected, 1 not, 2 usage, 77 no spin or no C compiler here.
+set -u
+export LC_ALL=C
+mode=${1:-quick}
+case $mode in
+quick) memory_mib=3000 ;;
+full) memory_mib=8000 ;;
+*) echo "usage: check.sh [quick|full]" >&2; exit 2 ;;
+esac
+command -v spin >/dev/null || { echo "model: skipped, spin is not installed (Debian: apt-get install spin)"; exit 77; }
+compiler=${CC:-gcc}
+for tool in gcc $compiler; do	# spin itself preprocesses with gcc
+	command -v "$tool" >/dev/null || { echo "model: skipped, $tool is not installed"; exit 77; }
+done
+
+models=$(cd "$(dirname "$0")" && pwd) || exit 1
+scratch=$(mktemp -d) || exit 1
+trap 'rm -rf "$scratch"' EXIT
+trap 'exit 130' INT TERM
+cd "$scratch" || exit 1
+
+failed=0 states_total=0 rules=() caught=()
+
+# verify MODEL OPTIMISE SWITCHES: sets verdict (holds, breaks, unfinished, error) and states
+verify() {
+	local model=$1 optimise=$2
+	shift 2
+	rm -f pan* out ./*.trail
+	verdict=error states=0
+	spin -a "$@" "$models/$model" >out 2>&1 && [ -f pan.c ] || return
+	$compiler "$optimise" -w -DSAFETY -DNOFAIR -DCOLLAPSE -DVECTORSZ=2048 -DMEMLIM="$memory_mib" -o pan pan.c >>out 2>&1 || return
+	nice -n 10 ./pan -m400000 -w22 >out 2>&1
+	states=$(awk '/states, stored/ { print $1; exit }' out)
+	states=${states:-0}
+	if grep -q '^pan:.*assertion violated' out; then
+		verdict=breaks
+	elif grep -q -e '^pan:[0-9]' -e 'Search not completed' -e 'max search depth too small' -e 'out of memory' out; then
+		verdict=unfinished		# also a deadlock of the model itself
+	elif grep -q 'errors: 0$' out; then
+		verdict=holds
+	fi
+}
+
+# run EXPECTED OPTIMISE MODEL SWITCHES
+run() {
+	local expected=$1 optimise=$2 model=$3 switch
+	shift 3
+	verify "$model" "$optimise" "$@"
+	printf '%-10s expected %-6s %10s states  %s %s\n' "$verdict" "$expected" "$states" "$model" "$*"
+	states_total=$((states_total + states))
+	if [ "$verdict" != "$expected" ]; then
+		failed=1
+		[ "$verdict" != error ] || cat out
+	fi
+	for switch in "$@"; do
+		case $switch in
+		-DBUG_* | -DHOLE_*)
+			rules+=("$switch")
+			[ "$verdict" != breaks ] || caught+=("$switch")
+			;;
+		esac
+	done
+}
+holds() { run holds -O0 "$@"; }
+breaks() { run breaks -O0 "$@"; }
+holds_big() { [ "$mode" != full ] || run holds -O2 "$@"; }
+
+# counts: rules 1 to 8, and that a slot's era and row outlive its owner
+holds era.pml -DCRASHES=0 -DOPS=2
+holds era.pml -DCRASHES=1 -DOPS=1 -DTWO_RECOVERERS
+holds era.pml -DCRASHES=0 -DOPS=2 -DBY_NUMBER
+holds era.pml -DCRASHES=1 -DOPS=0 -DOPS2=3
+breaks era.pml -DBUG_1_NO_BUMP -DCRASHES=1 -DOPS=0 -DOPS2=3
+breaks era.pml -DBUG_2_NO_PUBLISH -DCRASHES=1 -DOPS=1
+breaks era.pml -DBUG_3_NO_BUMP -DSTART_HELD -DCRASHES=1 -DOPS=1 -DOPS2=2
+breaks era.pml -DBUG_4_NO_BUMP -DCRASHES=2 -DOPS=0 -DOPS2=1
+breaks era.pml -DBUG_5_NO_RECHECK -DCRASHES=0 -DOPS=2
+breaks era.pml -DBUG_6_COUNT_ONE -DCRASHES=0 -DOPS=2
+breaks era.pml -DBUG_6_NO_EXPOSE -DCRASHES=0 -DOPS=1 -DOPS2=3
+breaks era.pml -DBUG_7_RAISE_ZERO -DBY_NUMBER -DCRASHES=0 -DOPS=1
+breaks era.pml -DBUG_7_CHARGE_LATE -DCRASHES=1 -DOPS=1
+breaks era.pml -DBUG_8_NO_LOCK -DTWO_RECOVERERS -DCRASHES=1 -DOPS=1
+breaks era.pml -DBUG_ROW_CLEARED -DCRASHES=1 -DOPS=1
+breaks era.pml -DBUG_ERA_RESTARTS -DLIVES=1 -DCRASHES=1 -DOPS=1
+
+# the dead list
+holds reclaim.pml -DCRASHES=2
+holds reclaim.pml -DCRASHES=2 -DPARENT_IN=2 -DCHILD_IN=1
+breaks reclaim.pml -DBUG_NO_PHASE -DCRASHES=2
+breaks reclaim.pml -DBUG_POP_UNLOGGED -DCRASHES=1
+
+# segments
+holds segment.pml -DCRASHES=1
+holds segment.pml -DCRASHES=1 -DONE_SEGMENT
+holds segment.pml -DSTART_HELD -DONE_SEGMENT -DCRASHES=1 -DOPS1=1 -DOPS2=2
+breaks segment.pml -DBUG_FREE_DESPITE_LIMBO -DCRASHES=0 -DLIVES=1
+breaks segment.pml -DBUG_ADOPT_TAKES_LIMBO -DCRASHES=0 -DLIVES=1
+breaks segment.pml -DBUG_CLAIM_UNLOGGED -DCRASHES=1
+breaks segment.pml -DBUG_GIVE_UP_UNLOGGED -DCRASHES=1
+breaks segment.pml -DBUG_COLLECT_FORGETS -DCRASHES=1
+breaks segment.pml -DBUG_COLLECT_ZEROES -DSTART_HELD -DONE_SEGMENT -DCRASHES=1 -DOPS1=1 -DOPS2=2
+breaks segment.pml -DBUG_SEGMENTS_FIRST -DCRASHES=0
+breaks segment.pml -DHOLE_PUNCH_ALL -DCRASHES=0
+breaks segment.pml -DBUG_2_NO_PUBLISH -DCRASHES=1
+
+# names
+holds names.pml -DCRASHES=2 -DOP1=REN_AB -DWATCH
+breaks names.pml -DCRASHES=0 -DOP1=RM_A -DWATCH	# the watcher does see a name go
+holds names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_AC
+holds names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_AC -DB_TAKEN
+holds names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=RM_A -DTHEN2=INS_A
+holds names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=RMDIR_A -DTHEN2=RMDIR_B -DKIND=2
+holds names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=INS_C -DTHEN2=RM_C -DKIND=2
+holds names.pml -DCRASHES=2 -DOP1=INS_C -DOP2=RMDIR_A -DKIND=2
+breaks names.pml -DBUG_2_NO_PUBLISH -DCRASHES=1 -DOP1=INS_C -DOP2=RM_A
+breaks names.pml -DBUG_RAISE_LATE -DCRASHES=0 -DOP1=INS_C -DOP2=RMDIR_A -DKIND=2
+breaks names.pml -DBUG_RMDIR_NO_MARK -DCRASHES=0 -DOP1=INS_C -DOP2=RMDIR_A -DKIND=2
+breaks names.pml -DBUG_DEBT_FORGOTTEN -DCRASHES=1 -DOP1=INS_C
+breaks names.pml -DBUG_INTENT_FORGOTTEN -DCRASHES=1 -DOP1=REN_AB
+breaks names.pml -DBUG_RENAME_REMOVES_ANY -DCRASHES=0 -DOP1=REN_AB -DOP2=RM_A -DTHEN2=INS_A
+breaks names.pml -DBUG_RENAME_HOLDS_NOTHING -DCRASHES=0 -DOP1=REN_AB -DOP2=RM_A -DTHEN2=INS_A
+breaks names.pml -DHOLE_RENAME_NO_UNDO -DCRASHES=0 -DOP1=REN_AB -DOP2=REN_AC
+breaks names.pml -DHOLE_RENAME_NO_PIN -DCRASHES=0 -DOP1=REN_AB -DOP2=RMDIR_A -DKIND=2
+breaks names.pml -DHOLE_RMDIR_NO_RECHECK -DCRASHES=0 -DOP1=REN_AB -DOP2=RMDIR_A -DKIND=2
+breaks names.pml -DN=3 -DCRASHES=0 -DOP1=REN_AB -DOP2=REN_AC -DOP3=REN_BA	# what undo does not mend: README.md
+
+# lost write-backs
+holds host.pml -DCRASHES=2 -DOPS=1
+holds host.pml -DCRASHES=1 -DOPS=2
+breaks host.pml -DBUG_LOSE_RECORD -DCRASHES=1 -DOPS=1
+breaks host.pml -DBUG_LOSE_ROW -DCRASHES=2 -DOPS=1
+breaks host.pml -DBUG_LOSE_WORD -DCRASHES=1 -DOPS=1
+breaks host.pml -DBUG_LOSE_PHASE -DCRASHES=1 -DOPS=1
+breaks host.pml -DBUG_LOSE_ROOT -DCRASHES=1 -DOPS=1
+breaks host.pml -DBUG_LOSE_ERA -DCRASHES=1 -DOPS=1
+
+# the same, larger
+holds_big era.pml -DCRASHES=1 -DOPS=2
+holds_big era.pml -DCRASHES=2 -DOPS=1
+holds_big era.pml -DCRASHES=1 -DOPS=1 -DLIVES=1
+holds_big era.pml -DCRASHES=2 -DOPS=1 -DTWO_RECOVERERS
+holds_big reclaim.pml -DCRASHES=3 -DOPS=3
+holds_big segment.pml -DCRASHES=2 -DONE_SEGMENT
+holds_big segment.pml -DCRASHES=0 -DLIVES=1
+holds_big segment.pml -DCRASHES=1 -DONE_SEGMENT -DLIVES=1 -DOPS1=1
+holds_big names.pml -DCRASHES=2 -DOP1=REN_AB -DOP2=REN_AC
+holds_big names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_BA -DB_TAKEN
+holds_big names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_AB -DKIND=2
+holds_big host.pml -DCRASHES=2 -DOPS=2
+
+distinct() { printf '%s\n' "$@" | sort -u | wc -l; }
+echo "model: $states_total states, $(distinct "${rules[@]}") rules, $(distinct "${caught[@]}") counterexamples"
+exit $failed
