@@ -300,7 +300,8 @@ static int open_extent(struct fs *fs, struct inode *inode, int flags, struct han
 	}
 	if (rc == -EOPNOTSUPP) {
 		handle->kind = HANDLE_EXTENT;
-		handle->fd = extent_open(fs, handle->ref, (flags & O_ACCMODE) == O_RDONLY ? O_RDONLY : O_RDWR);
+		handle->fd = extent_open(fs, handle->ref,
+					 (flags & O_ACCMODE) == O_RDONLY ? O_RDONLY : O_RDWR);
 		rc = handle->fd < 0 ? handle->fd : 0;
 	}
 	if (rc)
@@ -434,7 +435,9 @@ int file_truncate(struct fs *fs, struct inode *inode, uint64_t size_bytes)
 		if (!rc && st.size_bytes != size_bytes)
 			rc = -EPERM;
 	} else {
-		change = size_bytes > (uint64_t)size ? size_bytes - (uint64_t)size : (uint64_t)size - size_bytes;
+		change = size_bytes - (uint64_t)size;
+		if (size_bytes < (uint64_t)size)
+			change = -change;
 		inode_kill_privileges(fs, inode);
 		if (change > LANE_LONG_BYTES) {
 			lane_unlock(&fs->lanes);

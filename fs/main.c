@@ -101,8 +101,8 @@ static void *start(void *arg)
 	char state[128];
 
 	if (statvfs(fs->options->mountpoint, &st)) {
-		fuse_log(FUSE_LOG_ERR, "cxlshmfs: %s: the mount does not answer: %s\n", fs->options->mountpoint,
-			 strerror(errno));
+		fuse_log(FUSE_LOG_ERR, "cxlshmfs: %s: the mount does not answer: %s\n",
+			 fs->options->mountpoint, strerror(errno));
 		starter->failed = 1;
 		pthread_kill(starter->main, SIGTERM);
 		return NULL;
@@ -114,7 +114,8 @@ static void *start(void *arg)
 			 fs->options->mountpoint, passthrough_why(fs->passthrough));
 	if (starter->pipe_fd >= 0)
 		detach(starter->pipe_fd);
-	fuse_log(FUSE_LOG_INFO, "cxlshmfs: %s is mounted on %s\n", fs->options->pool, fs->options->mountpoint);
+	fuse_log(FUSE_LOG_INFO, "cxlshmfs: %s is mounted on %s\n", fs->options->pool,
+		 fs->options->mountpoint);
 	snprintf(state, sizeof(state), "READY=1\nMAINPID=%d\nSTATUS=Mounted", (int)getpid());
 	notify(state);
 	return NULL;
@@ -197,7 +198,7 @@ static int open_pool(struct fs *fs)
 		return OPTIONS_EXIT_MOUNT;
 	}
 	if (options->size_bytes && options->size_bytes != fs->info.size_bytes)
-		fprintf(stderr, "cxlshmfs: %s: note: the pool has %llu bytes; size= only counts when it is made\n",
+		fprintf(stderr, "cxlshmfs: %s: note: the pool has %llu bytes; size= counts when it is made\n",
 			options->pool, (unsigned long long)fs->info.size_bytes);
 	return 0;
 }

@@ -513,7 +513,8 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t from_id, off_t from_of
 			       struct fuse_file_info *from, fuse_ino_t to_id, off_t to_offset,
 			       struct fuse_file_info *to, size_t length, int flags)
 {
-	ssize_t copied = file_copy(begin(req), handle_of(from), from_offset, handle_of(to), to_offset, length);
+	ssize_t copied = file_copy(begin(req), handle_of(from), from_offset, handle_of(to), to_offset,
+				   length);
 
 	(void)from_id;
 	(void)to_id;

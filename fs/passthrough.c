@@ -350,7 +350,8 @@ static int mount_kernel(const struct options *options)
 	if (device < 0)
 		return -errno;
 	snprintf(data, sizeof(data), "fd=%d,rootmode=40000,user_id=%u,group_id=%u,default_permissions%s",
-		 device, (unsigned)geteuid(), (unsigned)getegid(), options->allow_other ? ",allow_other" : "");
+		 device, (unsigned)geteuid(), (unsigned)getegid(),
+		 options->allow_other ? ",allow_other" : "");
 	if (mount(options->pool, options->mountpoint, "fuse.cxlshm", options->mount_flags, data)) {
 		int rc = -errno;
 

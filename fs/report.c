@@ -217,8 +217,8 @@ static int write_client_metric(void *arg, const struct cxlshm_client_info *info)
 	uint64_t value;
 
 	memcpy(&value, (const char *)info + metric->offset, sizeof(value));
-	fprintf(metric->out, "cxlshm_client_%s{slot=\"%" PRIu32 "\",pid=\"%" PRId64 "\",name=\"", metric->name,
-		info->id, info->pid);
+	fprintf(metric->out, "cxlshm_client_%s{slot=\"%" PRIu32 "\",pid=\"%" PRId64 "\",name=\"",
+		metric->name, info->id, info->pid);
 	put_name(metric->out, info->name, true);
 	fprintf(metric->out, "\"} %" PRIu64 "\n", value);
 	return 0;
@@ -249,8 +249,8 @@ static int write_metrics(struct fs *fs, FILE *out)
 	for (size_t i = 0; !rc && i < count; i++) {
 		const struct figure *figure = &figures[i];
 
-		fprintf(out, "# HELP cxlshm_%s %s\n# TYPE cxlshm_%s %s\ncxlshm_%s ", figure->name, figure->help,
-			figure->name, figure->type, figure->name);
+		fprintf(out, "# HELP cxlshm_%s %s\n# TYPE cxlshm_%s %s\ncxlshm_%s ", figure->name,
+			figure->help, figure->name, figure->type, figure->name);
 		put_value(out, figure);
 	}
 	for (size_t i = 0; !rc && i < sizeof(families) / sizeof(families[0]); i++) {
@@ -352,7 +352,8 @@ static int list_holder(void *arg, const struct cxlshm_holder *holder)
 {
 	struct holder_list *list = arg;
 	char item[48];
-	int length = snprintf(item, sizeof(item), ",%" PRIu32 ":%" PRIu64, holder->client, holder->references);
+	int length = snprintf(item, sizeof(item), ",%" PRIu32 ":%" PRIu64, holder->client,
+			      holder->references);
 
 	if ((size_t)length >= list->left)
 		return 1;
