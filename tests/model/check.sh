@@ -156,5 +156,7 @@ holds_big names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_AB -DKIND=2
 holds_big host.pml -DCRASHES=2 -DOPS=2
 
 distinct() { printf '%s\n' "$@" | sort -u | wc -l; }
-echo "model: $states_total states, $(distinct "${rules[@]}") rules, $(distinct "${caught[@]}") counterexamples"
+rule_count=$(distinct "${rules[@]}") caught_count=$(distinct "${caught[@]}")
+echo "model: $states_total states, $rule_count rules, $caught_count counterexamples"
+[ "$rule_count" = "$caught_count" ] || failed=1
 exit $failed
