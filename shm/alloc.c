@@ -20,7 +20,8 @@ static uint32_t run_pages(const struct client *c, uint64_t block_bytes)
 	return block_bytes <= page / 8 ? 1 : block_bytes <= page ? 8 : 16;
 }
 
-void alloc_note_slack(struct object_fmt *object, uint64_t block_bytes, uint64_t payload_bytes)
+/* Note in the block that the payload is shorter than it could be; the header carries OBJECT_SLACK. */
+static void note_slack(struct object_fmt *object, uint64_t block_bytes, uint64_t payload_bytes)
 {
 	char *end = (char *)object + block_bytes;
 	uint64_t slack = block_bytes - sizeof(*object) - payload_bytes;
@@ -109,7 +110,8 @@ static int take_own_run(struct client *c, uint64_t total, uint32_t first, struct
 	return rc ? rc : take_sole(c, run, out, block);
 }
 
-int alloc_block_slow(struct client *c, uint64_t total, int aligned, struct page_fmt **run, uint64_t *block)
+/* A block of at least total bytes (header included) with a FREE header.  -ENOSPC. */
+static int take_block(struct client *c, uint64_t total, int aligned, struct page_fmt **run, uint64_t *block)
 {
 	uint64_t page = 1ull << c->pool->page_shift;
 	uint64_t bytes;
@@ -164,7 +166,7 @@ int alloc_object(struct client *c, uint64_t payload, const struct alloc_kind *ki
 	rc = root_take(c, &row);
 	if (rc)
 		return rc;
-	rc = alloc_block_slow(c, alloc_total(payload), kind->aligned, &run, &block);
+	rc = take_block(c, alloc_total(payload), kind->aligned, &run, &block);
 	if (rc) {
 		root_give(c, row);
 		return rc;
@@ -173,10 +175,17 @@ int alloc_object(struct client *c, uint64_t payload, const struct alloc_kind *ki
 	memset(object_payload(off_object(c->pool, block)), 0, kind->zero ? payload : slot_bytes);
 	if (run->block_bytes != payload + sizeof(struct object_fmt)) {
 		value |= OBJECT_SLACK;
-		alloc_note_slack(off_object(c->pool, block), run->block_bytes, payload);
+		note_slack(off_object(c->pool, block), run->block_bytes, payload);
 	}
 	persist(c->pool, off_object(c->pool, block), kind->zero ? run->block_bytes : 16 + slot_bytes);
-	alloc_commit(c, row, block, value);
+	alloc_commit(c, row, block, value, c->pool->host);
 	*out = row;
 	return 0;
+}
+
+int alloc_data(struct client *c, uint64_t payload, struct root_fmt **row)
+{
+	const struct alloc_kind kind = {.kind = OBJECT_DATA};
+
+	return alloc_object(c, payload, &kind, row);
 }

@@ -25,12 +25,6 @@ struct alloc_kind {
 	int aligned;
 };
 
-/* A block of at least total_bytes (header included) with a private FREE header.  -ENOSPC. */
-int alloc_block_slow(struct client *c, uint64_t total_bytes, int aligned, struct page_fmt **run, uint64_t *block);
-
-/* Note in the block that the payload is shorter than it could be; the header carries OBJECT_SLACK. */
-void alloc_note_slack(struct object_fmt *object, uint64_t block_bytes, uint64_t payload_bytes);
-
 /* Payload bytes of a live object, as asked for. */
 uint64_t alloc_size(const struct client *c, uint64_t off, uint64_t header);
 
@@ -74,79 +68,82 @@ static inline void alloc_count(struct a64 *counter)
 }
 
 /*
- * Root, header, bump.  value: the LIVE header.
+ * Root, header, bump.  value: the LIVE header; host: write back.
  * Pairs: recovery of this client.  Crash behind `rooted`: the block is still FREE, recovery empties the root.
  * Behind live_value or live: an object with one reference, which recovery drops.
  */
-static inline void alloc_commit(struct client *c, struct root_fmt *row, uint64_t block, uint64_t value)
+static inline void alloc_commit(struct client *c, struct root_fmt *row, uint64_t block, uint64_t value, int host)
 {
-	struct object_fmt *object = off_object(c->pool, block);
+	struct object_fmt *object = (struct object_fmt *)(c->base + block);
 
 	a64_store_release(&row->object, block);
 	a64_store_relaxed(&row->local, 1);
-	persist(c->pool, row, sizeof(*row));
+	persist_if(host, row, sizeof(*row));
 	CRASH_POINT(c, alloc, rooted);
 	a128_store_value_release(&object->word, value);
 	CRASH_POINT(c, alloc, live_value);
 	a128_store_stamp_release(&object->word, era_stamp(c));
-	persist(c->pool, object, sizeof(*object));
+	persist_if(host, object, sizeof(*object));
 	CRASH_POINT(c, alloc, live);
-	era_bump(c);
+	era_bump_if(c, host);
 	alloc_count(&c->slot->allocations);
 }
 
-/* The short path: a heap object without slots. */
-static inline int alloc_data(struct client *c, uint64_t payload_bytes, struct root_fmt **out)
-{
-	uint64_t total = alloc_total(payload_bytes);
-	uint64_t value = 1 | (uint64_t)OBJECT_LIVE << OBJECT_STATE_SHIFT;
-	struct root_fmt *row;
-	struct page_fmt *run;
-	uint64_t block;
-	int rc;
+/*
+ * The shortest path: a heap object of 1 to ALLOC_SHORT_BYTES bytes without slots, where a row and a block are at hand.
+ * 1 if done.
+ */
+#define ALLOC_SHORT_BYTES 496u
 
-	rc = root_take(c, &row);
-	if (__builtin_expect(rc, 0))
-		return rc;
-	run = NULL;
-	if (__builtin_expect(payload_bytes <= 4096, 1))
-		run = c->bin[alloc_bin(total >> 4)];
-	if (__builtin_expect(run && run->free, 1)) {
-		block = run->free;
-		run->free = stamp_link_off(a128_stamp_relaxed(&off_object(c->pool, block)->word));
-		run->used++;
-	} else {
-		rc = alloc_block_slow(c, total, 0, &run, &block);
-		if (rc) {
-			root_give(c, row);
-			return rc;
-		}
-	}
-	if (run->block_bytes != payload_bytes + sizeof(struct object_fmt)) {
+static inline int alloc_short(struct client *c, uint64_t payload_bytes, uint64_t *row_off)
+{
+	uint64_t total = (payload_bytes + sizeof(struct object_fmt) + 15) & ~15ull;
+	uint64_t value = 1 | (uint64_t)OBJECT_LIVE << OBJECT_STATE_SHIFT;
+	uint64_t off = c->root_free;
+	struct object_fmt *object;
+	struct page_fmt *run;
+	struct root_fmt *row;
+	uint64_t block;
+
+	if (__builtin_expect(payload_bytes - 1 >= ALLOC_SHORT_BYTES || c->pool->special || !off, 0))
+		return 0;
+	run = c->bin[total >> 4];
+	if (__builtin_expect(!run || !run->free, 0))
+		return 0;
+	block = run->free;
+	object = (struct object_fmt *)(c->base + block);
+	run->free = stamp_link_off(a128_stamp_relaxed(&object->word));
+	run->used++;
+	row = root_at(c, off);
+	c->root_free = a64_load_relaxed(&row->local);
+	if (total != payload_bytes + sizeof(*object)) {
 		value |= OBJECT_SLACK;
-		alloc_note_slack(off_object(c->pool, block), run->block_bytes, payload_bytes);
+		((char *)object)[total - 1] = (char)(total - sizeof(*object) - payload_bytes);
 	}
-	alloc_commit(c, row, block, value);
-	*out = row;
-	return 0;
+	alloc_commit(c, row, block, value, 0);
+	*row_off = off;
+	return 1;
 }
+
+/* The way for all others: any size without slots, any pool. */
+int alloc_data(struct client *c, uint64_t payload_bytes, struct root_fmt **row) __attribute__((cold));
 
 /*
  * The short way out: a private object without slots, its last reference, in the client's own segment.  1 if done.
  * LIVE to FREE in one header: no log, no read-modify-write.
  * Crash behind `freed`: the root points at a FREE block; recovery empties it.
  */
-static inline int alloc_release_private(struct client *c, struct root_fmt *row, uint64_t block)
+static inline int alloc_release_private(struct client *c, struct root_fmt *row, uint64_t block, int host)
 {
-	uint64_t value = a128_value_relaxed(&off_object(c->pool, block)->word);
+	uint64_t value = a128_value_relaxed(&((struct object_fmt *)(c->base + block))->word);
 
 	if ((value & ~OBJECT_SLACK) != (1 | (uint64_t)OBJECT_LIVE << OBJECT_STATE_SHIFT) ||
-	    !segment_is_mine(c, off_segment(c->pool, block)))
+	    !segment_is_mine(c, (uint32_t)(block >> c->segment_shift)))
 		return 0;
-	page_free_local(c, page_of(c, block), block);
+	page_put(c, page_of(c, block), block, host);
 	CRASH_POINT(c, alloc, freed);
 	a64_store_release(&row->object, 0);
-	persist(c->pool, row, sizeof(*row));
+	persist_if(host, row, sizeof(*row));
 	CRASH_POINT(c, alloc, unrooted);
 	root_give(c, row);
 	alloc_count(&c->slot->frees);

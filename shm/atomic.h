@@ -187,6 +187,12 @@ static inline void fence_release(void)
 	__atomic_thread_fence(__ATOMIC_RELEASE);
 }
 
+/* Loads before it are done before loads after it. */
+static inline void fence_acquire(void)
+{
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+}
+
 /* Keeps the compiler from moving accesses across; the processor half is membarrier(2)'s, elsewhere. */
 static inline void fence_compiler(void)
 {

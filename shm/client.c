@@ -76,6 +76,11 @@ static struct client *handle_new(struct pool *pool, uint32_t cid)
 	c->base = pool->base;
 	c->cid = cid;
 	c->tag = (uint64_t)cid << OFFSET_BITS;
+	c->segment_table = pool->segment_table;
+	c->row_limit = pool->heap_bytes >> 4;
+	c->segment_mine = (uint32_t)segment_value(SEGMENT_OWNED, cid, 0);
+	c->segment_shift = pool->segment_shift;
+	c->page_shift = pool->page_shift;
 	c->slot = pool_slot(pool, cid);
 	c->row = pool_era_row(pool, cid);
 	c->era_word = &c->row[cid];

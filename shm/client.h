@@ -23,20 +23,25 @@
 struct mapping;
 
 struct client {
-	/* what the fast paths of alloc.c touch */
+	/* what the shortest paths of alloc.h touch */
 	char *base;
+	struct pool *pool;
 	uint64_t tag;	/* cid << OFFSET_BITS: upper bits of this client's handles */
 	uint64_t era;	/* copy of *era_word */
 	struct a64 *era_word;
 	uint64_t root_free;	/* offset of the first free row, 0: none */
 	struct slot_fmt *slot;
+	struct segment_fmt *segment_table;
+	uint64_t row_limit;	/* heap_bytes / 16 */
+	uint32_t segment_mine;	/* low half of the word of a segment this client owns */
+	uint32_t segment_shift;
+	uint32_t page_shift;
+	uint32_t cid;
 	uint32_t tidy;	/* a sweep is due; page_tidy() */
 	uint32_t emptied;	/* times a run lost its last used block since the last sweep */
 	struct page_fmt *bin[BINS];	/* first run with room of each size class, or NULL */
 
-	struct pool *pool;
 	struct a64 *row;	/* era row */
-	uint32_t cid;
 	int acting;	/* recovering a dead client: free lists are not kept, headers say all */
 	int fenced;	/* no membarrier(2) here: order read_begin() by a fence */
 

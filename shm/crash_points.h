@@ -70,7 +70,27 @@
 	X(cell, count_todo)                                                                        \
 	X(extent, created)                                                                         \
 	X(extent, owned)                                                                           \
-	X(extent, deleted)
+	X(extent, deleted)                                                                         \
+	X(recover, taken_over)                                                                     \
+	X(recover, row_emptied)                                                                    \
+	X(recover, roots_dropped)                                                                  \
+	X(queue, send_swapped)                                                                     \
+	X(queue, send_moved)                                                                       \
+	X(queue, send_helped)                                                                      \
+	X(queue, receive_swapped)                                                                  \
+	X(queue, receive_moved)                                                                    \
+	X(queue, receive_helped)                                                                   \
+	X(queue, role_taken)                                                                       \
+	X(queue, role_settled)                                                                     \
+	X(queue, send_begun)                                                                       \
+	X(queue, send_stored)                                                                      \
+	X(queue, receive_begun)                                                                    \
+	X(queue, receive_stored)                                                                   \
+	X(queue, wake_cleared)                                                                     \
+	X(names, entry_filled)                                                                     \
+	X(names, split_built)                                                                      \
+	X(names, move_taken)                                                                       \
+	X(names, todo_cleared)
 
 #define CRASH_POINT_ENUM(module, name) CRASH_##module##_##name,
 enum crash_point { CRASH_POINTS(CRASH_POINT_ENUM) CRASH_POINT_COUNT };

@@ -26,7 +26,7 @@ int era_landed(const struct pool *pool, uint32_t cid, uint64_t era, const struct
 	 * The word first, then the rows: who replaced the stamp published before, so if the word no longer shows it,
 	 * the note is there.
 	 */
-	if (a128_load_acquire(word).stamp == stamp_make(cid, era))
+	if (word && a128_load_acquire(word).stamp == stamp_make(cid, era))
 		return 1;
 	high = a64_load_acquire(&pool->shared->slots_high);
 	for (uint32_t j = 1; j <= high && j <= pool->slots; j++)

@@ -56,15 +56,21 @@ static inline void era_store(struct client *c, struct a128 *word, uint64_t old_s
  * End the transaction: the era is used up (rules 1, 3 and 4), and a record sealed in it is no longer read.
  * Pairs: recovery compares the record's era with this word.
  */
-static inline void era_bump(struct client *c)
+static inline void era_bump_if(struct client *c, int host)
 {
 	c->era++;
 	a64_store_release(c->era_word, c->era);
-	persist(c->pool, c->era_word, sizeof(*c->era_word));
+	persist_if(host, c->era_word, sizeof(*c->era_word));
 	CRASH_POINT(c, era, bumped);
 }
 
-/* Did the write of client cid in this era to this word land?  The caller holds the lock of slot cid. */
+static inline void era_bump(struct client *c)
+{
+	era_bump_if(c, c->pool->host);
+}
+
+/* Did the write of client cid in this era to this word land?  The caller holds the lock of slot cid.  word is NULL if its
+ * memory has been given back: then it was overwritten, and only the others' rows can tell. */
 int era_landed(const struct pool *pool, uint32_t cid, uint64_t era, const struct a128 *word);
 
 #endif

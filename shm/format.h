@@ -126,28 +126,28 @@ struct shared_fmt {
 	struct a64 clients_recovered;
 	struct a64 references_recovered;
 	uint8_t pad4[24];
-	struct a64 clients_live;	/* 256 | a hint: slots in use; W: join and leave, add; R: statistics */
-	uint8_t pad5[56];
 };
 static_assert(offsetof(struct shared_fmt, slots_high) == 64, "format");
 static_assert(offsetof(struct shared_fmt, clients_sequence) == 128, "format");
 static_assert(offsetof(struct shared_fmt, gone_allocations) == 192, "format");
-static_assert(offsetof(struct shared_fmt, clients_live) == 256, "format");
-static_assert(sizeof(struct shared_fmt) == 320, "format");
+static_assert(sizeof(struct shared_fmt) == 256, "format");
 
 /* ---- redo records ---- */
-#define DEBTS 4u
+#define DEBTS 5u
 
 /*
  * What a client still owes when it is between two transactions of one operation on names.
  * Part of the slot (what is owed now) and of the record (what will be owed once it is applied).
  */
 struct todo_fmt {
-	uint64_t debt[DEBTS];	/* offsets of counter words to lower by one */
+	uint64_t debt[DEBTS];	/* offsets of counter words to lower by one; | DEBT_REVIVE */
 	uint64_t unlink_dir;	/* directory and entry (both held by roots of the client): remove the entry */
-	uint64_t unlink_entry;	/* from the directory if it is still there */
+	uint64_t unlink_entry;	/* from the directory if it is still there.  unlink_dir 0: nothing to remove */
+	uint64_t rename_entry;	/* of a rename: the new entry (held likewise), which says more; see rename_fmt */
 };
-static_assert(sizeof(struct todo_fmt) == 48, "format");
+static_assert(sizeof(struct todo_fmt) == 64, "format");
+
+#define DEBT_REVIVE 1ull	/* the word belongs to a directory about to be replaced: make it live again */
 
 enum redo_op {	/* names of operations a record can carry; see redo.h for the meaning of its fields */
 	REDO_NONE = 0,
@@ -180,7 +180,6 @@ struct redo_fmt {	/* all W: the slot; R: who recovers it */
 	uint32_t has_todo;	/* 56 | todo replaces the slot's when the record is applied */
 	uint32_t pad;
 	struct todo_fmt todo;	/* 64 | */
-	uint8_t pad1[16];
 };
 static_assert(offsetof(struct redo_fmt, word) == 16, "format");
 static_assert(offsetof(struct redo_fmt, todo) == 64, "format");
@@ -232,7 +231,7 @@ struct slot_fmt {
 	struct a64 roots_next;	/* 272 | offset of the first page of further roots; W: slot; R: recovery */
 	struct a64 moving_dir;	/* 280 | 1 if the slot holds shared_fmt.dir_move; W: slot */
 	struct todo_fmt todo;	/* 288 | W, R: slot */
-	uint8_t pad2[48];
+	uint8_t pad2[32];
 
 	struct a64 allocations;	/* 384 | counters; W: slot; R: statistics */
 	struct a64 frees;
@@ -465,28 +464,43 @@ struct entry_fmt {	/* payload of an ENTRY: one field, then this without change u
 };
 static_assert(offsetof(struct entry_fmt, name) == 24, "format");
 
+struct rename_fmt {	/* behind the name, on 8 bytes, of an entry that a rename makes; W, R: the slot that renames, */
+	uint64_t to_dir;	/* as long as its todo names the entry.  0 | directory that the entry is put into */
+	uint64_t replaced;	/* 8 | the entry it replaces there, 0: none to be put back */
+	uint64_t put;	/* 16 | the entry to put in place of the old one, 0: none */
+};
+static_assert(sizeof(struct rename_fmt) == 24, "format");
+
 struct node_fmt {	/* payload of a NODE */
 	struct cell_fmt edges[NODE_EDGES];
 };
 
 /* ---- queues: payload is capacity cells, then this ---- */
+/*
+ * Blocks start on 16 bytes only, so what is written in every call is kept apart by distance: 128 bytes, which is two
+ * lines, between the words for all, the sender's and the receiver's, and 64 after the last cell.
+ */
 struct queue_fmt {
-	uint32_t capacity;	/* W: its maker */
+	uint8_t pad0[64];
+	uint32_t capacity;	/* 64 | W: its maker */
 	uint32_t flags;	/* CXLSHM_SPSC; W: its maker */
-	uint8_t pad0[56];
-	struct a64 tail;	/* 64 | sends begun with; W: senders, only upwards; R: both */
-	struct a32 send_futex;	/* 72 | +1 when room appears while somebody waits */
-	struct a32 send_waiters;	/* 76 | a hint: may be too high after a death, never too low */
-	struct a128 sender;	/* 80 | SPSC: {cid:12, incarnation above, stamp}; W: era_cas */
-	uint8_t pad1[32];
-	struct a64 head;	/* 128 | W: receivers, only upwards; R: both */
-	struct a32 receive_futex;
-	struct a32 receive_waiters;
-	struct a128 receiver;	/* 144 | */
-	uint8_t pad2[32];
+	struct a32 send_futex;	/* 72 | +1 when room appears while somebody waits; W: receivers */
+	struct a32 send_waiting;	/* 76 | 1: perhaps somebody waits for room; W: senders 1, receivers 0 */
+	struct a32 receive_futex;	/* 80 | the same, of those who wait for a reference */
+	struct a32 receive_waiting;	/* 84 | W: receivers 1, senders 0 */
+	uint8_t pad1[8];
+	struct a128 sender;	/* 96 | SPSC: {cid:12, incarnation above, stamp}; W: era_cas; R: senders */
+	struct a128 receiver;	/* 112 | the same */
+	uint8_t pad2[112];
+	struct a64 tail;	/* 240 | next position to send to; W: see queue.c; R: both */
+	uint8_t pad3[120];
+	struct a64 head;	/* 368 | next position to receive from; W: see queue.c; R: both */
+	uint8_t pad4[56];
 };
-static_assert(offsetof(struct queue_fmt, tail) == 64, "format");
-static_assert(offsetof(struct queue_fmt, head) == 128, "format");
-static_assert(sizeof(struct queue_fmt) == 192, "format");
+static_assert(offsetof(struct queue_fmt, capacity) == 64, "format");
+static_assert(offsetof(struct queue_fmt, sender) == 96, "format");
+static_assert(offsetof(struct queue_fmt, tail) == 240, "format");
+static_assert(offsetof(struct queue_fmt, head) == 368, "format");
+static_assert(sizeof(struct queue_fmt) == 432, "format");
 
 #endif

@@ -25,8 +25,8 @@
 /* The run that holds the block at off. */
 static inline struct page_fmt *page_of(const struct client *c, uint64_t off)
 {
-	struct page_fmt *pages = segment_pages(c->pool, off_segment(c->pool, off));
-	struct page_fmt *page = pages + (off >> c->pool->page_shift & (PAGES_PER_SEGMENT - 1));
+	struct page_fmt *pages = (struct page_fmt *)(c->base + (off >> c->segment_shift << c->segment_shift));
+	struct page_fmt *page = pages + (off >> c->page_shift & (PAGES_PER_SEGMENT - 1));
 
 	if (__builtin_expect(a32_load_relaxed(&page->kind) == PAGE_BODY, 0))
 		page = pages + (page->head & (PAGES_PER_SEGMENT - 1));
@@ -52,7 +52,7 @@ int page_more(struct client *c);
 
 /* The slow part of freeing a block locally: the run lost its last used block, or was not on its bin's list.  Starts no
  * transaction, for one may be open; what is to be given back waits for page_tidy(). */
-void page_freed_slow(struct client *c, struct page_fmt *run);
+void page_freed_slow(struct client *c, struct page_fmt *run) __attribute__((cold));
 
 /* Take the run off its bin's list: it is full. */
 void page_unlist(struct client *c, struct page_fmt *run);
@@ -113,26 +113,34 @@ static inline uint64_t page_block(const struct client *c, const struct page_fmt 
 	return start + ((off - start) / sizeof(*run) << c->pool->page_shift) + run->first + i * run->block_bytes;
 }
 
-/* Put a block of the client's own run, whose header may be overwritten, on the free list. */
-static inline void page_free_local(struct client *c, struct page_fmt *run, uint64_t block)
+/*
+ * Put a block of the client's own run, whose header may be overwritten, on the free list: FREE, in one header.
+ * Pairs: whoever adopts the segment.  Crash between value and stamp: FREE with an old stamp, which the adopter
+ * overwrites.
+ */
+static inline void page_put(struct client *c, struct page_fmt *run, uint64_t block, int host)
 {
-	struct object_fmt *object = off_object(c->pool, block);
+	struct object_fmt *object = (struct object_fmt *)(c->base + block);
 
-	if (__builtin_expect(c->acting, 0)) {
-		a128_store_value_then_stamp(&object->word, 0, stamp_link(0));
-		persist(c->pool, object, sizeof(*object));
-		return;
-	}
-	/*
-	 * FREE, in one header.  Pairs: whoever adopts the segment.  Crash between value and stamp: FREE with an old
-	 * stamp, which the adopter overwrites.
-	 */
 	a128_store_value_then_stamp(&object->word, 0, stamp_link(run->free));
-	persist(c->pool, object, sizeof(*object));
+	persist_if(host, object, sizeof(*object));
 	run->free = block;
 	run->used--;
 	if (__builtin_expect(!run->used || !(run->flags & PAGE_LISTED), 0))
 		page_freed_slow(c, run);
+}
+
+/* The same for any client: one that acts for a dead one keeps no lists. */
+static inline void page_free_local(struct client *c, struct page_fmt *run, uint64_t block)
+{
+	struct object_fmt *object = off_object(c->pool, block);
+
+	if (!c->acting) {
+		page_put(c, run, block, c->pool->host);
+		return;
+	}
+	a128_store_value_then_stamp(&object->word, 0, stamp_link(0));
+	persist(c->pool, object, sizeof(*object));
 }
 
 #endif

@@ -66,6 +66,7 @@ static void fork_child(void)
 			close(p->heap_fd);
 		p->heap_fd = -1;
 		p->forked = 1;
+		p->special = 1;
 		/* Its holder may be a thread that the child does not have. */
 		pthread_mutex_init(&p->own_lock, NULL);
 	}
@@ -278,6 +279,7 @@ int pool_map(struct pool *pool, struct cxlshm_error *error)
 	pool->base = base;
 	pool->heap_bytes = super->heap_bytes;
 	pool->host = super->failure_domain == CXLSHM_FAILURE_HOST;
+	pool->special = pool->host;
 	pool->shared = (struct shared_fmt *)(pool->base + SHARED_OFF);
 	pool->hints = (struct a64 *)(pool->base + HINTS_OFF);
 	pool->segment_table = (struct segment_fmt *)(pool->base + super->segment_table_off);
@@ -327,9 +329,9 @@ fail:
 	return rc;
 }
 
-int cxlshm_pool_open(const char *path, unsigned flags, struct cxlshm_pool **pool, struct cxlshm_error *error)
+int pool_open(const char *path, unsigned flags, struct pool **pool, struct cxlshm_error *error)
 {
-	return open_locked(path, flags, F_RDLCK, (struct pool **)pool, error);
+	return open_locked(path, flags, F_RDLCK, pool, error);
 }
 
 int pool_open_exclusive(const char *path, unsigned flags, struct pool **pool, struct cxlshm_error *error)

@@ -25,6 +25,7 @@ struct pool {
 	unsigned flags;	/* CXLSHM_READONLY, CXLSHM_SPARSE */
 	int forked;	/* this is the copy in a child of fork(): closed, every call answers -EOWNERDEAD */
 	int host;	/* failure_domain=host: write back before the next step */
+	int special;	/* forked or host: the shortest paths do not apply */
 
 	/* geometry, checked when opened */
 	const struct super_fmt *super;	/* &checked: a private copy, so that later damage cannot move it */
@@ -73,6 +74,7 @@ void pool_unmap(struct pool *pool);
 
 /* Open the pool with LOCK_POOL held for writing: nobody else has it open.  -EBUSY.  Otherwise as
  * cxlshm_pool_open().  For cxlshm_check(). */
+int pool_open(const char *path, unsigned flags, struct pool **pool, struct cxlshm_error *error);
 int pool_open_exclusive(const char *path, unsigned flags, struct pool **pool, struct cxlshm_error *error);
 
 /* Take, change (F_RDLCK, F_WRLCK) or drop (F_UNLCK) the OFD lock on one byte.  -EBUSY: somebody else's. */
@@ -111,11 +113,6 @@ int pool_super_read(int fd, struct super_fmt *first, struct super_fmt *copy);
 int pool_super_write(int fd, const struct super_fmt *super);
 int pool_super_wipe(int fd);
 
-static inline uint64_t pool_hint_words(uint32_t segments)
-{
-	return ((uint64_t)segments + 63) / 64;
-}
-
 /* Write a sentence into error, if there is one; returns rc, to be returned. */
 int error_set(struct cxlshm_error *error, int rc, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -138,15 +135,20 @@ int numa_mount_option(const char *policy, char *out, size_t size);
 
 /* Write back the lines of [p, p + bytes) and wait: what others rely on next is in memory.  Nothing with
  * failure_domain=process. */
-static inline void persist(const struct pool *pool, const volatile void *p, uint64_t bytes)
+static inline void persist_if(int host, const volatile void *p, uint64_t bytes)
 {
-	if (__builtin_expect(pool->host, 0)) {
+	if (__builtin_expect(host, 0)) {
 		uintptr_t line = (uintptr_t)p & ~(uintptr_t)(ARCH_LINE_BYTES - 1);
 
 		for (; line < (uintptr_t)p + bytes; line += ARCH_LINE_BYTES)
 			arch_write_back((const void *)line);
 		arch_write_back_fence();
 	}
+}
+
+static inline void persist(const struct pool *pool, const volatile void *p, uint64_t bytes)
+{
+	persist_if(pool->host, p, bytes);
 }
 
 #endif

@@ -230,7 +230,7 @@ static void tables_fill(struct pool *pool)
 {
 	for (uint32_t i = 0; i < pool->first_segment; i++)
 		a128_store_value_release(&pool->segment_table[i].word, segment_value(SEGMENT_RESERVED, 0, 0));
-	for (uint32_t i = 0; i < pool_hint_words(pool->segments); i++) {
+	for (uint32_t i = 0; i < hint_words(pool->segments); i++) {
 		uint32_t first = i * 64, bits = pool->segments - first;
 		uint64_t word = bits >= 64 ? ~0ull : (1ull << bits) - 1;
 

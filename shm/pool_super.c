@@ -119,7 +119,7 @@ int pool_super_layout(struct super_fmt *s)
 	s->page_shift = s->segment_shift - PAGE_SHIFT_BELOW_SEGMENT;
 	s->segments = (uint32_t)(s->pool_bytes >> s->segment_shift);
 	s->heap_bytes = (uint64_t)s->segments << s->segment_shift;
-	s->segment_table_off = align_up(HINTS_OFF + pool_hint_words(s->segments) * sizeof(struct a64));
+	s->segment_table_off = align_up(HINTS_OFF + 2ull * hint_words(s->segments) * sizeof(struct a64));
 	s->slots_off = align_up(s->segment_table_off + s->segments * sizeof(struct segment_fmt));
 	s->era_row_off = sizeof(struct slot_fmt);
 	s->roots_off = roots_off(s->slots);

@@ -58,9 +58,7 @@ void segment_apply_shrink(struct client *c, const struct redo_fmt *r);
 
 static inline int segment_is_mine(const struct client *c, uint32_t segment)
 {
-	uint64_t value = a128_value_relaxed(&c->pool->segment_table[segment].word);
-
-	return (uint32_t)value == ((uint32_t)SEGMENT_OWNED | c->cid << 8);
+	return (uint32_t)a128_value_relaxed(&c->segment_table[segment].word) == c->segment_mine;
 }
 
 static inline enum segment_state segment_state_of(const struct pool *pool, uint32_t segment)

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * api: what the files that implement include/cxlshm.h share: handles to structs, and trying again after recovering dead
+ * clients when memory is short.
+ */
+#ifndef SHM_API_H
+#define SHM_API_H
+
+#include "recover.h"
+
+static inline struct pool *api_pool(struct cxlshm_pool *pool)
+{
+	return (struct pool *)pool;
+}
+
+static inline struct client *api_client(struct cxlshm_client *client)
+{
+	return (struct client *)client;
+}
+
+static inline const struct client *api_client_const(const struct cxlshm_client *client)
+{
+	return (const struct client *)client;
+}
+
+/* 0, or -EOWNERDEAD in the child of a fork(). */
+static inline int api_usable(const struct client *c)
+{
+	return __builtin_expect(c->pool->forked, 0) ? -EOWNERDEAD : 0;
+}
+
+/* The row of a handle in *row, or -EBADF. */
+static inline int api_row(const struct client *c, cxlshm_ref ref, struct root_fmt **row)
+{
+	if (__builtin_expect(c->pool->forked, 0))
+		return -EOWNERDEAD;
+	*row = root_of(c, ref);
+	return *row ? 0 : -EBADF;
+}
+
+/* The object behind a handle, its offset and header; 0 or -EBADF. */
+static inline int api_object(const struct client *c, cxlshm_ref ref, uint64_t *off, uint64_t *header)
+{
+	struct root_fmt *row;
+	int rc = api_row(c, ref, &row);
+
+	if (rc)
+		return rc;
+	*off = a64_load_relaxed(&row->object);
+	*header = a128_value_relaxed(&off_object(c->pool, *off)->word);
+	return 0;
+}
+
+/* After rc: is it worth trying again?  1 once memory of dead clients, or kept for late readers, has been freed. */
+int api_made_room(struct client *c, int rc);
+
+/* Undo every cxlshm_map() of the client. */
+void api_unmap_all(struct client *c);
+
+#endif

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The public interface: pools, clients and recovery.  References are in api_ref.c, extents in api_extent.c, names in
+ * api_names.c, queues in api_queue.c; inspect.c and check.c implement their own part.
+ */
+#include <limits.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+#include <linux/futex.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "api.h"
+
+int api_made_room(struct client *c, int rc)
+{
+	struct cxlshm_recovery recovery = {0};
+
+	if (rc != -ENOSPC)
+		return 0;
+	recover_dead(c->pool, &recovery);
+	return recovery.clients || segment_trim(c);
+}
+
+/* ---- pools ---- */
+
+/* The root directory: one reference, the superblock's. */
+static int make_root_directory(struct client *c, mode_t mode, uint64_t *off)
+{
+	const struct alloc_kind kind = {.kind = OBJECT_DIRECTORY, .slots = DIR_CELLS, .cells = 1, .zero = 1};
+	struct attr_fmt *attr;
+	struct timespec now;
+	struct root_fmt *row;
+	struct stat st;
+	uint64_t ns;
+	int rc;
+
+	rc = alloc_object(c, DIR_CELLS * 16 + sizeof(*attr), &kind, &row);
+	if (rc)
+		return rc;
+	*off = a64_load_relaxed(&row->object);
+	attr = object_attr(off_object(c->pool, *off), a128_value_relaxed(&off_object(c->pool, *off)->word));
+	if (fstat(c->pool->heap_fd, &st) < 0)
+		return -errno;
+	clock_gettime(CLOCK_REALTIME, &now);
+	ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	/* Who may read the heap may list, who may write it may create. */
+	a64_store_relaxed(&attr->mode, S_IFDIR | mode | (mode & 0444) >> 2);
+	a64_store_relaxed(&attr->owner, st.st_uid | (uint64_t)st.st_gid << 32);
+	a64_store_relaxed(&attr->atime_ns, ns);
+	a64_store_relaxed(&attr->mtime_ns, ns);
+	a64_store_relaxed(&attr->ctime_ns, ns);
+	a64_store_relaxed(&attr->btime_ns, ns);
+	a128_store_release(&attr->links, (struct stamped){1, 0});
+	ref_expose(c, *off);
+	/* The row's reference becomes the superblock's. */
+	a64_store_release(&row->object, 0);
+	root_give(c, row);
+	return 0;
+}
+
+int cxlshm_pool_create(const char *path, const struct cxlshm_pool_options *options, struct cxlshm_error *error)
+{
+	struct pool *pool;
+	struct client *c;
+	uint64_t off = 0;
+	int rc;
+
+	if (!path || !options)
+		return error_set(error, -EINVAL, "a path and options are needed");
+	rc = pool_make(path, options, &pool, error);
+	if (rc)
+		return rc;
+	rc = client_claim(pool, "mkfs", &c);
+	if (!rc) {
+		rc = make_root_directory(c, options->mode ? options->mode & 0777 : 0660, &off);
+		recover_retire(c);
+	}
+	if (rc)
+		error_set(error, rc, "%s: no memory for the root directory: %s", path, strerror(-rc));
+	else
+		rc = pool_seal(pool, off);
+	pool_unmap(pool);
+	return rc;
+}
+
+/* A thread that joined with CXLSHM_JOIN_THREAD exits. */
+static void leave_at_exit(void *client)
+{
+	cxlshm_leave(client);
+}
+
+int cxlshm_pool_open(const char *path, unsigned flags, struct cxlshm_pool **handle, struct cxlshm_error *error)
+{
+	struct pool *pool;
+	int rc;
+
+	if (!handle)
+		return error_set(error, -EINVAL, "no place for the handle given");
+	rc = pool_open(path, flags, &pool, error);
+	if (rc)
+		return rc;
+	rc = -pthread_key_create(&pool->thread_key, leave_at_exit);
+	if (rc) {
+		pool_unmap(pool);
+		return error_set(error, rc, "%s: too many pools or other users of thread keys in this process", path);
+	}
+	*handle = (struct cxlshm_pool *)pool;
+	return 0;
+}
+
+void cxlshm_pool_close(struct cxlshm_pool *handle)
+{
+	struct pool *pool = api_pool(handle);
+
+	if (!pool)
+		return;
+	for (uint32_t cid = 1; cid <= pool->slots; cid++)
+		if (pool->own && pool->own[cid])
+			cxlshm_leave((struct cxlshm_client *)pool->own[cid]);
+	pthread_key_delete(pool->thread_key);
+	pool_unmap(pool);
+}
+
+/* ---- clients ---- */
+
+int cxlshm_join(struct cxlshm_pool *handle, const char *name, unsigned flags, struct cxlshm_client **client)
+{
+	struct pool *pool = api_pool(handle);
+	struct client *c;
+	int rc;
+
+	if (!pool || !client || flags & ~CXLSHM_JOIN_THREAD)
+		return -EINVAL;
+	if (pool->forked)
+		return -EOWNERDEAD;
+	if (pool->flags & CXLSHM_READONLY)
+		return -EROFS;
+	recover_dead(pool, NULL);
+	rc = client_claim(pool, name, &c);
+	if (rc)
+		return rc;
+	if (flags & CXLSHM_JOIN_THREAD) {
+		rc = pthread_setspecific(pool->thread_key, c);
+		if (rc) {
+			recover_retire(c);
+			return -rc;
+		}
+	}
+	a32_add_acq_rel(&pool->shared->clients_sequence, 1);
+	syscall(SYS_futex, a32_address(&pool->shared->clients_sequence), FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	*client = (struct cxlshm_client *)c;
+	return 0;
+}
+
+int cxlshm_leave(struct cxlshm_client *client)
+{
+	struct client *c = api_client(client);
+
+	if (!c)
+		return -EINVAL;
+	api_unmap_all(c);
+	if (c->pool->forked) {
+		client_abandon(c);
+		return 0;
+	}
+	if (pthread_getspecific(c->pool->thread_key) == c)
+		pthread_setspecific(c->pool->thread_key, NULL);
+	recover_retire(c);
+	return 0;
+}
+
+uint32_t cxlshm_client_id(const struct cxlshm_client *client)
+{
+	return api_client_const(client)->cid;
+}
+
+struct cxlshm_pool *cxlshm_client_pool(const struct cxlshm_client *client)
+{
+	return (struct cxlshm_pool *)api_client_const(client)->pool;
+}
+
+int cxlshm_recover(struct cxlshm_pool *pool, struct cxlshm_recovery *recovery)
+{
+	struct cxlshm_recovery done = {0};
+	int rc;
+
+	if (!pool)
+		return -EINVAL;
+	rc = recover_dead(api_pool(pool), &done);
+	if (!rc && recovery)
+		*recovery = done;
+	return rc;
+}
+
+int cxlshm_wait_clients(struct cxlshm_pool *handle, uint32_t *sequence, int64_t timeout_ns)
+{
+	struct pool *pool = api_pool(handle);
+	struct timespec timeout = {timeout_ns / 1000000000, timeout_ns % 1000000000};
+	struct a32 *word;
+	uint32_t now;
+
+	if (!pool || !sequence)
+		return -EINVAL;
+	if (pool->forked)
+		return -EOWNERDEAD;
+	word = &pool->shared->clients_sequence;
+	now = a32_load_acquire(word);
+	if (now == *sequence) {
+		/* Pairs: the adds in join and leave, followed by a wake. */
+		if (syscall(SYS_futex, a32_address(word), FUTEX_WAIT, now, timeout_ns < 0 ? NULL : &timeout, NULL, 0) &&
+		    errno != EAGAIN)
+			return -errno;
+		now = a32_load_acquire(word);
+	}
+	*sequence = now;
+	return 0;
+}

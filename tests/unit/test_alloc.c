@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory: sizes, alignment, contents, exhaustion, giving back.
+ */
+#include "fixture.h"
+
+static void every_size_is_as_asked_for(void **state)
+{
+	struct fixture *f = fixture_new(64 << 20, 0);
+	size_t sizes[400];
+	cxlshm_ref ref[400];
+	int n = 0;
+
+	(void)state;
+	for (size_t s = 0; s < 100; s++)
+		sizes[n++] = s;
+	for (size_t s = 100; s < 9000000; s += s / 7)
+		sizes[n++] = s;
+	for (int i = 0; i < n; i++) {
+		char *p;
+
+		assert_int_equal(cxlshm_alloc(f->client, sizes[i], &ref[i]), 0);
+		assert_int_equal(cxlshm_size(f->client, ref[i]), (int64_t)sizes[i]);
+		p = cxlshm_ptr(f->client, ref[i]);
+		assert_int_equal((uintptr_t)p % 16, 0);
+		memset(p, i & 0xff, sizes[i]);
+	}
+	for (int i = 0; i < n; i++) {
+		unsigned char *p = cxlshm_ptr(f->client, ref[i]);
+
+		assert_int_equal(cxlshm_size(f->client, ref[i]), (int64_t)sizes[i]);
+		for (size_t b = 0; b < sizes[i]; b += b < 64 ? 1 : 61)
+			assert_int_equal(p[b], i & 0xff);
+	}
+	fixture_check(f);
+	for (int i = 0; i < n; i++)
+		assert_int_equal(cxlshm_release(f->client, ref[i]), 0);
+	assert_int_equal(fixture_objects(f), 1);
+	fixture_free(f);
+}
+
+static void page_aligned_objects_are(void **state)
+{
+	static const size_t sizes[] = {0, 1, 4096, 5000, 65536, 1000000, 6000000};
+	struct fixture *f = fixture_new(64 << 20, 0);
+	cxlshm_ref ref;
+
+	(void)state;
+	for (unsigned i = 0; i < 7; i++) {
+		assert_int_equal(cxlshm_alloc_with(f->client, sizes[i], 0, CXLSHM_PAGE_ALIGNED, &ref), 0);
+		assert_int_equal((uintptr_t)cxlshm_ptr(f->client, ref) % 4096, 0);
+		memset(cxlshm_ptr(f->client, ref), 1, sizes[i]);
+		assert_int_equal(cxlshm_size(f->client, ref), (int64_t)sizes[i]);
+		assert_int_equal(cxlshm_release(f->client, ref), 0);
+	}
+	fixture_free(f);
+}
+
+static void nearly_the_whole_pool_is_one_object(void **state)
+{
+	struct fixture *f = fixture_new(64 << 20, 0);
+	cxlshm_ref ref;
+
+	(void)state;
+	for (int again = 0; again < 3; again++) {
+		assert_int_equal(cxlshm_alloc(f->client, 55u << 20, &ref), 0);
+		((char *)cxlshm_ptr(f->client, ref))[(55u << 20) - 1] = 1;
+		fixture_check(f);
+		assert_int_equal(cxlshm_release(f->client, ref), 0);
+	}
+	assert_int_equal(cxlshm_alloc(f->client, 65u << 20, &ref), -ENOSPC);
+	assert_int_equal(cxlshm_alloc(f->client, SIZE_MAX, &ref), -ENOSPC);
+	fixture_free(f);
+}
+
+static void a_full_pool_says_so_and_goes_on(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 0);
+	static cxlshm_ref ref[10000];
+	int n[2];
+
+	(void)state;
+	for (int again = 0; again < 2; again++) {
+		int rc = 0;
+
+		for (n[again] = 0; n[again] < 10000 && !rc; n[again] += !rc)
+			rc = cxlshm_alloc(f->client, 1000, &ref[n[again]]);
+		assert_int_equal(rc, -ENOSPC);
+		assert_true(n[again] > 1000);
+		fixture_check(f);
+		for (int i = 0; i < n[again]; i++)
+			assert_int_equal(cxlshm_release(f->client, ref[i]), 0);
+	}
+	assert_int_equal(n[0], n[1]);
+	fixture_free(f);
+}
+
+static void zero_means_zero(void **state)
+{
+	struct fixture *f = fixture_new(16 << 20, 0);
+	cxlshm_ref ref;
+
+	(void)state;
+	for (size_t s = 1; s < 300000; s = s * 3 + 1) {
+		char *p;
+
+		assert_int_equal(cxlshm_alloc(f->client, s, &ref), 0);
+		memset(cxlshm_ptr(f->client, ref), 0xee, s);
+		assert_int_equal(cxlshm_release(f->client, ref), 0);
+		assert_int_equal(cxlshm_alloc_with(f->client, s, 0, CXLSHM_ZERO, &ref), 0);
+		p = cxlshm_ptr(f->client, ref);
+		for (size_t i = 0; i < s; i++)
+			assert_int_equal(p[i], 0);
+		assert_int_equal(cxlshm_release(f->client, ref), 0);
+	}
+	fixture_free(f);
+}
+
+/* What one client left behind is not another's to read: not in adopted segments, not in blocks freed remotely. */
+static void memory_of_others_is_scrubbed(void **state)
+{
+	struct fixture *f = fixture_new(1 << 20, 4);
+	struct cxlshm_client *other;
+	cxlshm_ref secret[200], keep, ref;
+	uint64_t token;
+	int n = 0;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, "other", 0, &other), 0);
+	for (int i = 0; i < 200; i++) {
+		assert_int_equal(cxlshm_alloc(other, 500, &secret[i]), 0);
+		memset(cxlshm_ptr(other, secret[i]), 0x5a, 500);
+	}
+	/* One that we keep, so that the segment becomes an orphan and is adopted as it is. */
+	assert_int_equal(cxlshm_export(other, secret[0], &token), 0);
+	assert_int_equal(cxlshm_import(f->client, token, &keep), 0);
+	assert_int_equal(cxlshm_leave(other), 0);
+	while (!cxlshm_alloc(f->client, 500, &ref)) {
+		unsigned char *p = cxlshm_ptr(f->client, ref);
+
+		for (int i = 0; i < 500; i++)
+			assert_int_not_equal(p[i], 0x5a);
+		n++;
+	}
+	assert_true(n > 200);
+	fixture_free(f);
+}
+
+static void eight_clients_share_64_mebibytes(void **state)
+{
+	struct fixture *f = fixture_new(64 << 20, 0);
+	struct cxlshm_client *c[8];
+	cxlshm_ref ref;
+
+	(void)state;
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(cxlshm_join(f->pool, "eight", 0, &c[i]), 0);
+	for (int round = 0; round < 1000; round++)
+		for (int i = 0; i < 8; i++)
+			assert_int_equal(cxlshm_alloc(c[i], (size_t)(round % 900), &ref), 0);
+	fixture_check(f);
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(cxlshm_leave(c[i]), 0);
+	fixture_free(f);
+}
+
+static void memory_goes_back_to_the_system(void **state)
+{
+	struct fixture *f = fixture_new(64 << 20, 0);
+	struct cxlshm_counters counters;
+	static cxlshm_ref ref[20000];
+	struct stat before, full, after;
+	char path[80];
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/heap", f->dir);
+	assert_int_equal(stat(path, &before), 0);
+	for (int i = 0; i < 20000; i++)
+		assert_int_equal(cxlshm_alloc(f->client, 2000, &ref[i]), 0);
+	assert_int_equal(stat(path, &full), 0);
+	assert_true(full.st_blocks > before.st_blocks + 20000 * 2000 / 512);
+	for (int i = 0; i < 20000; i++)
+		assert_int_equal(cxlshm_release(f->client, ref[i]), 0);
+	assert_int_equal(cxlshm_leave(f->client), 0);
+	f->client = NULL;
+	assert_int_equal(stat(path, &after), 0);
+	/* Never below what the slot's own area took. */
+	assert_true(after.st_blocks < before.st_blocks + (4 << 20) / 512);
+	assert_int_equal(cxlshm_counters(f->pool, &counters), 0);
+	assert_int_equal(counters.segments_owned, 0);
+	fixture_free(f);
+}
+
+static void bad_arguments_are_refused(void **state)
+{
+	struct fixture *f = fixture_new(1 << 20, 4);
+	cxlshm_ref ref = 0;
+
+	(void)state;
+	assert_int_equal(cxlshm_alloc_with(f->client, 8, 2, 0, &ref), -EINVAL);
+	assert_int_equal(cxlshm_alloc_with(f->client, 8, 1, CXLSHM_CELLS, &ref), -EINVAL);
+	assert_int_equal(cxlshm_alloc_with(f->client, 8, 0, 0x8000, &ref), -EINVAL);
+	assert_int_equal(cxlshm_alloc_with(f->client, 64, 1, CXLSHM_EXTENT, &ref), -EINVAL);
+	assert_int_equal(cxlshm_alloc_with(f->client, 1ull << 40, CXLSHM_FIELDS_MAX + 1, 0, &ref), -EINVAL);
+	assert_int_equal(ref, 0);
+	fixture_free(f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_size_is_as_asked_for),
+		cmocka_unit_test(page_aligned_objects_are),
+		cmocka_unit_test(nearly_the_whole_pool_is_one_object),
+		cmocka_unit_test(a_full_pool_says_so_and_goes_on),
+		cmocka_unit_test(zero_means_zero),
+		cmocka_unit_test(memory_of_others_is_scrubbed),
+		cmocka_unit_test(eight_clients_share_64_mebibytes),
+		cmocka_unit_test(memory_goes_back_to_the_system),
+		cmocka_unit_test(bad_arguments_are_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * References, fields, reclaiming of graphs, export and import.
+ */
+#include "fixture.h"
+
+#include "alloc.h"
+
+static void handles_are_checked(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	struct cxlshm_client *other;
+	cxlshm_ref ref, out;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, "other", 0, &other), 0);
+	assert_int_equal(cxlshm_alloc(f->client, 10, &ref), 0);
+	assert_int_equal(cxlshm_release(other, ref), -EBADF);
+	assert_null(cxlshm_ptr(other, ref));
+	assert_int_equal(cxlshm_attach(other, ref, &out), -EBADF);
+	assert_int_equal(cxlshm_release(f->client, ref + 8), -EBADF);
+	assert_int_equal(cxlshm_release(f->client, ~0ull), -EBADF);
+	assert_int_equal(cxlshm_release(f->client, 0), 0);
+	assert_int_equal(cxlshm_release(f->client, ref), 0);
+	assert_int_equal(cxlshm_release(f->client, ref), -EBADF);
+	assert_int_equal(cxlshm_leave(other), 0);
+	fixture_free(f);
+}
+
+static void local_copies_are_counted_locally(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	cxlshm_ref ref, second;
+
+	(void)state;
+	assert_int_equal(cxlshm_alloc(f->client, 10, &ref), 0);
+	assert_int_equal(cxlshm_dup(f->client, ref), 0);
+	assert_int_equal(fixture_refs(f, ref), 1);
+	assert_int_equal(cxlshm_attach(f->client, ref, &second), 0);
+	assert_int_equal(fixture_refs(f, ref), 2);
+	assert_true(ref != second);
+	assert_ptr_equal(cxlshm_ptr(f->client, ref), cxlshm_ptr(f->client, second));
+	assert_int_equal(cxlshm_release(f->client, ref), 0);
+	assert_non_null(cxlshm_ptr(f->client, ref));
+	assert_int_equal(cxlshm_release(f->client, ref), 0);
+	assert_int_equal(fixture_refs(f, second), 1);
+	assert_int_equal(cxlshm_release(f->client, second), 0);
+	assert_int_equal(fixture_objects(f), 1);
+	fixture_free(f);
+}
+
+static void fields_hold_references(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	cxlshm_ref parent, child, ref;
+
+	(void)state;
+	assert_int_equal(cxlshm_alloc_with(f->client, 40, 2, 0, &parent), 0);
+	assert_int_equal(cxlshm_alloc(f->client, 10, &child), 0);
+	assert_int_equal(cxlshm_field_store(f->client, parent, 1, child), 0);
+	assert_int_equal(fixture_refs(f, child), 2);
+	assert_int_equal(cxlshm_field_load(f->client, parent, 1, &ref), 0);
+	assert_int_equal(fixture_refs(f, child), 3);
+	assert_int_equal(cxlshm_release(f->client, ref), 0);
+	assert_int_equal(cxlshm_field_load(f->client, parent, 0, &ref), 0);
+	assert_int_equal(ref, 0);
+	assert_int_equal(cxlshm_field_load(f->client, parent, 2, &ref), -EINVAL);
+	assert_int_equal(cxlshm_cell_load(f->client, parent, 0, &ref), -EINVAL);
+	assert_int_equal(cxlshm_dup(f->client, child), 0);
+	assert_int_equal(cxlshm_field_swap(f->client, parent, 0, &child), -EBUSY);
+	assert_int_equal(cxlshm_release(f->client, child), 0);
+	assert_int_equal(cxlshm_field_swap(f->client, parent, 0, &child), 0);
+	assert_int_equal(child, 0);
+	fixture_check(f);
+	assert_int_equal(cxlshm_release(f->client, parent), 0);
+	assert_int_equal(fixture_objects(f), 1);
+	fixture_free(f);
+}
+
+static void cells_load_store_swap_and_compare(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	cxlshm_ref holder, a, b, ref;
+
+	(void)state;
+	assert_int_equal(cxlshm_alloc_with(f->client, 32, 2, CXLSHM_CELLS, &holder), 0);
+	assert_int_equal(cxlshm_alloc(f->client, 10, &a), 0);
+	assert_int_equal(cxlshm_alloc(f->client, 10, &b), 0);
+	assert_int_equal(cxlshm_cell_store(f->client, holder, 0, a), 0);
+	assert_int_equal(cxlshm_cell_load(f->client, holder, 0, &ref), 0);
+	assert_int_equal(cxlshm_id(f->client, ref), cxlshm_id(f->client, a));
+	assert_int_equal(cxlshm_release(f->client, ref), 0);
+	ref = 0;
+	assert_int_equal(cxlshm_cell_cas(f->client, holder, 0, b, &ref), -EAGAIN);
+	assert_int_equal(cxlshm_cell_cas(f->client, holder, 0, 0, &ref), -EAGAIN);
+	ref = b;
+	assert_int_equal(cxlshm_cell_cas(f->client, holder, 0, a, &ref), 0);
+	assert_int_equal(cxlshm_id(f->client, ref), cxlshm_id(f->client, a));
+	assert_int_equal(cxlshm_release(f->client, ref), 0);
+	ref = a;
+	assert_int_equal(cxlshm_cell_swap(f->client, holder, 0, &ref), 0);
+	assert_int_equal(cxlshm_release(f->client, ref), 0);
+	fixture_check(f);
+	assert_int_equal(cxlshm_release(f->client, holder), 0);
+	assert_int_equal(fixture_objects(f), 1);
+	fixture_free(f);
+}
+
+static void a_full_count_is_refused(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	struct client *c = (struct client *)f->client;
+	struct object_fmt *object;
+	cxlshm_ref holder, ref, out;
+	uint64_t value;
+
+	(void)state;
+	assert_int_equal(cxlshm_alloc_with(f->client, 16, 1, CXLSHM_CELLS, &holder), 0);
+	assert_int_equal(cxlshm_alloc(f->client, 16, &ref), 0);
+	assert_int_equal(cxlshm_cell_store(f->client, holder, 0, ref), 0);
+	object = off_object(c->pool, cxlshm_id(f->client, ref));
+	value = a128_value_relaxed(&object->word);
+	a128_store_value_release(&object->word, value | OBJECT_COUNT_MAX);
+	assert_int_equal(cxlshm_attach(f->client, ref, &out), -EOVERFLOW);
+	assert_int_equal(cxlshm_cell_load(f->client, holder, 0, &out), -EOVERFLOW);
+	a128_store_value_release(&object->word, value);
+	assert_int_equal(cxlshm_attach(f->client, ref, &out), 0);
+	fixture_free(f);
+}
+
+static void long_lists_go_without_recursion(void **state)
+{
+	struct fixture *f = fixture_new(1024 << 20, 4);
+	int nodes = getenv("CXLSHM_LONG") ? 10000000 : 1000000;
+	cxlshm_ref head = 0, node;
+
+	(void)state;
+	for (int i = 0; i < nodes; i++) {
+		assert_int_equal(cxlshm_alloc_with(f->client, 16, 1, 0, &node), 0);
+		assert_int_equal(cxlshm_field_swap(f->client, node, 0, &head), 0);
+		head = node;
+	}
+	assert_int_equal(cxlshm_release(f->client, head), 0);
+	assert_int_equal(fixture_objects(f), 1);
+	fixture_free(f);
+}
+
+static cxlshm_ref tree(struct fixture *f, int depth)
+{
+	cxlshm_ref node, child;
+
+	assert_int_equal(cxlshm_alloc_with(f->client, 16, 2, 0, &node), 0);
+	for (uint32_t i = 0; depth && i < 2; i++) {
+		child = tree(f, depth - 1);
+		assert_int_equal(cxlshm_field_swap(f->client, node, i, &child), 0);
+	}
+	return node;
+}
+
+static void trees_and_wide_objects_go_whole(void **state)
+{
+	struct fixture *f = fixture_new(256 << 20, 4);
+	cxlshm_ref root = tree(f, 14), wide, leaf;
+
+	(void)state;
+	assert_int_equal(fixture_objects(f), 1 + (1 << 15) - 1);
+	assert_int_equal(cxlshm_alloc_with(f->client, 8 * 300000, 300000, 0, &wide), 0);
+	for (uint32_t i = 0; i < 300000; i += 3) {
+		assert_int_equal(cxlshm_alloc(f->client, 8, &leaf), 0);
+		assert_int_equal(cxlshm_field_swap(f->client, wide, i, &leaf), 0);
+	}
+	assert_int_equal(cxlshm_field_swap(f->client, wide, 299999, &root), 0);
+	fixture_check(f);
+	assert_int_equal(cxlshm_release(f->client, wide), 0);
+	assert_int_equal(fixture_objects(f), 1);
+	fixture_free(f);
+}
+
+static void exports_are_taken_once(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	struct cxlshm_client *other;
+	uint64_t token, tokens[65];
+	cxlshm_ref ref, got, many[65];
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, "other", 0, &other), 0);
+	assert_int_equal(cxlshm_alloc(f->client, 16, &ref), 0);
+	strcpy(cxlshm_ptr(f->client, ref), "hello");
+	assert_int_equal(cxlshm_export(f->client, ref, &token), 0);
+	assert_null(cxlshm_ptr(f->client, ref));
+	assert_int_equal(cxlshm_import(other, token, &got), 0);
+	assert_string_equal(cxlshm_ptr(other, got), "hello");
+	assert_int_equal(cxlshm_import(other, token, &got), -ENOENT);
+	assert_int_equal(cxlshm_import(other, 12345, &got), -EINVAL);
+	assert_int_equal(cxlshm_release(other, got), 0);
+	for (int i = 0; i < 64; i++) {
+		assert_int_equal(cxlshm_alloc(f->client, 16, &many[i]), 0);
+		assert_int_equal(cxlshm_export(f->client, many[i], &tokens[i]), 0);
+	}
+	assert_int_equal(cxlshm_alloc(f->client, 16, &many[64]), 0);
+	assert_int_equal(cxlshm_export(f->client, many[64], &tokens[64]), -EAGAIN);
+	assert_int_equal(cxlshm_release(f->client, many[64]), 0);
+	assert_int_equal(cxlshm_leave(f->client), 0);
+	f->client = other;
+	assert_int_equal(cxlshm_import(other, tokens[3], &got), -ENOENT);
+	assert_int_equal(fixture_objects(f), 1);
+	fixture_free(f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(handles_are_checked),
+		cmocka_unit_test(local_copies_are_counted_locally),
+		cmocka_unit_test(fields_hold_references),
+		cmocka_unit_test(cells_load_store_swap_and_compare),
+		cmocka_unit_test(a_full_count_is_refused),
+		cmocka_unit_test(long_lists_go_without_recursion),
+		cmocka_unit_test(trees_and_wide_objects_go_whole),
+		cmocka_unit_test(exports_are_taken_once),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
