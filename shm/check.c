@@ -40,6 +40,17 @@ void check_problem(struct check *c, const char *format, ...)
 	va_end(args);
 }
 
+void check_broken(struct check *c, const char *format, ...)
+{
+	va_list args;
+
+	c->unsafe = 1;
+	c->result->problems++;
+	va_start(args, format);
+	say(c, 1, format, args);
+	va_end(args);
+}
+
 void check_note(struct check *c, const char *format, ...)
 {
 	va_list args;
@@ -55,7 +66,6 @@ void check_fixed(struct check *c, const char *format, ...)
 {
 	va_list args;
 
-	c->fixes++;
 	va_start(args, format);
 	say(c, 2, format, args);
 	va_end(args);
@@ -205,9 +215,9 @@ static int walk(struct check *c)
 	return rc;
 }
 
-/* One walk, and with REPAIR a repair of what it found. */
+/* One walk, and with REPAIR a repair of what it found.  *recoverable: recovery may be tried first. */
 static int round_of(struct pool *pool, unsigned flags, check_report *report, void *arg,
-		    struct cxlshm_check_result *result)
+		    struct cxlshm_check_result *result, int *recoverable)
 {
 	struct check c = {.pool = pool, .flags = flags, .report = report, .arg = arg, .result = result};
 	int rc;
@@ -216,6 +226,8 @@ static int round_of(struct pool *pool, unsigned flags, check_report *report, voi
 	rc = walk(&c);
 	if (!rc && flags & CXLSHM_CHECK_REPAIR && result->problems)
 		rc = check_repair(&c);
+	if (recoverable)
+		*recoverable = !c.unsafe && c.expected && result->problems <= c.expected;
 	forget(&c);
 	return rc;
 }
@@ -230,55 +242,57 @@ static int anybody_alive(struct pool *pool)
 	return 0;
 }
 
-/* Dead clients count as problems that recovery repairs; if it cannot, the walk finds them again. */
-static int recover_first(struct pool *pool, check_report *report, void *arg, uint64_t *recovered)
+/*
+ * Recovery trusts the pool, so it goes first only where all that was found can be what dying clients left.
+ * Otherwise the repair does without it: their slots are wiped, and an operation on names that they were in
+ * the middle of stays where it was.
+ */
+static int recover_first(struct pool *pool, check_report *report, void *arg)
 {
 	struct cxlshm_recovery done = {0};
 	char line[LINE_BYTES];
 	int rc = recover_dead(pool, &done);
 
-	*recovered = done.clients;
-	if (done.clients && report) {
-		snprintf(line, sizeof(line), "recovered %u dead clients, which held %" PRIu64 " references",
-			 done.clients, done.references);
-		report(arg, 2, line);
-	}
-	return rc == -ENOMEM ? rc : 0;
+	if (rc || !report)
+		return rc;
+	snprintf(line, sizeof(line), "recovered %u dead clients, which held %" PRIu64 " references", done.clients,
+		 done.references);
+	report(arg, 2, line);
+	return 0;
 }
 
 int check_pool(struct pool *pool, unsigned flags, check_report *report, void *arg,
 	       struct cxlshm_check_result *result)
 {
-	struct cxlshm_check_result after;
-	uint64_t recovered = 0;
-	int rc = 0;
+	struct cxlshm_check_result found, left;
+	unsigned quietly = flags & ~CXLSHM_CHECK_VERBOSE;
+	int recoverable;
+	int rc;
 
 	if (pool->forked)
 		return -EOWNERDEAD;
-	if (flags & CXLSHM_CHECK_REPAIR) {
-		if (pool->flags & CXLSHM_READONLY)
-			return -EROFS;
-		if (anybody_alive(pool))
-			return -EBUSY;
-		rc = recover_first(pool, report, arg, &recovered);
+	if (flags & CXLSHM_CHECK_REPAIR && pool->flags & CXLSHM_READONLY)
+		return -EROFS;
+	if (flags & CXLSHM_CHECK_REPAIR && anybody_alive(pool))
+		return -EBUSY;
+	rc = round_of(pool, flags & ~CXLSHM_CHECK_REPAIR, report, arg, &found, &recoverable);
+	left = found;
+	if (!rc && flags & CXLSHM_CHECK_REPAIR && found.problems) {
+		/* What was hidden behind damage shows in a later round. */
+		if (recoverable)
+			rc = recover_first(pool, report, arg);
+		for (int rounds = 0; !rc && left.problems && rounds < REPAIR_ROUNDS; rounds++)
+			rc = round_of(pool, quietly, report, arg, &left, NULL);
+		if (!rc && left.problems)
+			rc = round_of(pool, quietly & ~CXLSHM_CHECK_REPAIR, report, arg, &left, NULL);
 	}
-	if (!rc)
-		rc = round_of(pool, flags, report, arg, result);
-	if (rc || !(flags & CXLSHM_CHECK_REPAIR))
+	if (rc)
 		return rc;
-	after = *result;
-	/* What was hidden behind the damage shows in a second round. */
-	for (int rounds = 0; !rc && after.problems && rounds < REPAIR_ROUNDS; rounds++) {
-		unsigned again = rounds + 1 < REPAIR_ROUNDS ? flags : flags & ~CXLSHM_CHECK_REPAIR;
-
-		rc = round_of(pool, again & ~CXLSHM_CHECK_VERBOSE, report, arg, &after);
-	}
-	result->repaired = result->problems > after.problems ? result->problems - after.problems : 0;
-	if (after.problems > result->problems)
-		result->problems = after.problems;
-	result->problems += recovered;
-	result->repaired += recovered;
-	return rc;
+	*result = found;
+	if (left.problems > found.problems)
+		result->problems = left.problems;
+	result->repaired = result->problems - left.problems;
+	return 0;
 }
 
 /* ---------------------------------------------------------------- offline */

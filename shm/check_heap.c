@@ -66,7 +66,7 @@ static void segment_head(struct check *c, uint32_t segment)
 	uint64_t span = span_of(c, segment);
 
 	if (span > c->pool->segments - segment) {
-		check_problem(c, "segment %u heads a span of %" PRIu64 " segments, which there are not", segment,
+		check_broken(c, "segment %u heads a span of %" PRIu64 " segments, which there are not", segment,
 			      span);
 		return;
 	}
@@ -78,7 +78,7 @@ static void segment_head(struct check *c, uint32_t segment)
 		}
 	for (uint32_t i = 0; i < span; i++)
 		if (!readable(c, segment + i)) {
-			check_problem(c, "segment %u is in use, but its memory is not there", segment + i);
+			check_broken(c, "segment %u is in use, but its memory is not there", segment + i);
 			return;
 		}
 	c->segment_readable[segment] = 1;
@@ -127,7 +127,7 @@ static void segment_check(struct check *c, uint32_t segment)
 		break;
 	case SEGMENT_RESERVED:
 	default:
-		check_problem(c, "segment %u is in state %d, which it cannot be in", segment, (int)state);
+		check_broken(c, "segment %u is in state %d, which it cannot be in", segment, (int)state);
 	}
 	if (((state == SEGMENT_OWNED || state == SEGMENT_CHANGING) ? head : owner) ||
 	    (state != SEGMENT_BODY && head))
@@ -144,12 +144,12 @@ static void segment_list(struct check *c, uint32_t cid)
 		enum segment_state state;
 
 		if (at < c->pool->first_segment || at >= c->pool->segments) {
-			check_problem(c, "slot %u: its list of segments leads to segment %" PRIu64
+			check_broken(c, "slot %u: its list of segments leads to segment %" PRIu64
 				      ", which there is not", cid, at);
 			return;
 		}
 		if (c->segment_lister[at]) {
-			check_problem(c, "slot %u: its list of segments leads to segment %" PRIu64
+			check_broken(c, "slot %u: its list of segments leads to segment %" PRIu64
 				      ", which is on the list of slot %u already", cid, at,
 				      c->segment_lister[at]);
 			return;
@@ -158,7 +158,7 @@ static void segment_list(struct check *c, uint32_t cid)
 		state = state_of(c, (uint32_t)at);
 		if ((state != SEGMENT_OWNED && state != SEGMENT_CHANGING) ||
 		    segment_value_owner(segment_word(c, (uint32_t)at).value) != cid) {
-			check_problem(c, "slot %u: segment %" PRIu64 " is on its list but not its own (0x%" PRIx64
+			check_broken(c, "slot %u: segment %" PRIu64 " is on its list but not its own (0x%" PRIx64
 				      ")", cid, at, segment_word(c, (uint32_t)at).value);
 			return;
 		}
@@ -183,7 +183,7 @@ int check_segments(struct check *c)
 	}
 	for (uint32_t s = 0; s < pool->first_segment; s++)
 		if (state_of(c, s) != SEGMENT_RESERVED)
-			check_problem(c, "segment %u should be reserved, but its word is 0x%" PRIx64, s,
+			check_broken(c, "segment %u should be reserved, but its word is 0x%" PRIx64, s,
 				      segment_word(c, s).value);
 	for (uint32_t s = pool->first_segment; s < pool->segments; s++)
 		segment_check(c, s);
@@ -244,22 +244,22 @@ static int run_sane(struct check *c, uint32_t segment, uint32_t page, const stru
 
 	if (!p->pages || page + (uint64_t)p->pages > span * PAGES_PER_SEGMENT ||
 	    (span > 1 && (page != 1 || page + (uint64_t)p->pages <= (span - 1) * PAGES_PER_SEGMENT))) {
-		check_problem(c, "segment %u page %u: a run of %u pages does not fit in", segment, page, p->pages);
+		check_broken(c, "segment %u page %u: a run of %u pages does not fit in", segment, page, p->pages);
 		return 0;
 	}
 	if (p->block_bytes < 2 * sizeof(struct object_fmt) || p->block_bytes & 15 || p->first & 15 ||
 	    !p->capacity || p->first > bytes || p->block_bytes > bytes - p->first ||
 	    p->capacity > (bytes - p->first) / p->block_bytes) {
-		check_problem(c, "segment %u page %u: %u blocks of %" PRIu64 " bytes from byte %u do not fit into "
+		check_broken(c, "segment %u page %u: %u blocks of %" PRIu64 " bytes from byte %u do not fit into "
 			      "%u pages", segment, page, p->capacity, p->block_bytes, p->first, p->pages);
 		return 0;
 	}
 	if (a32_load_relaxed(&p->frontier) > p->capacity)
-		check_problem(c, "segment %u page %u: the frontier is %u, behind its %u blocks", segment, page,
+		check_broken(c, "segment %u page %u: the frontier is %u, behind its %u blocks", segment, page,
 			      a32_load_relaxed(&p->frontier), p->capacity);
 	for (uint32_t i = 1; i < p->pages && page + i < PAGES_PER_SEGMENT; i++)
 		if (a32_load_relaxed(&p[i].kind) != PAGE_BODY || p[i].head != page) {
-			check_problem(c, "segment %u page %u should belong to the run at page %u (kind %u, head %u)",
+			check_broken(c, "segment %u page %u should belong to the run at page %u (kind %u, head %u)",
 				      segment, page + i, page, a32_load_relaxed(&p[i].kind), p[i].head);
 			return 0;
 		}
@@ -279,6 +279,7 @@ static int segment_runs(struct check *c, uint32_t segment)
 
 		switch (kind) {
 		case PAGE_FREE:
+		case PAGE_BODY:	/* left behind by a run that was closed, or never opened */
 			free_pages |= 1ull << page;
 			break;
 		case PAGE_ROOTS:
@@ -292,16 +293,8 @@ static int segment_runs(struct check *c, uint32_t segment)
 				return rc;
 			page += p->pages - 1;
 			break;
-		case PAGE_BODY:
-			/* Left by who died while opening or after closing a run: whoever adopts the segment frees it. */
-			if (owner && owner <= c->slots_high && c->slots[owner].alive &&
-			    !(entry[0].free >> page & 1))
-				check_problem(c, "segment %u page %u belongs to a run at page %u that has it not",
-					      segment, page, p->head);
-			free_pages |= 1ull << page;
-			break;
 		default:
-			check_problem(c, "segment %u page %u is of kind %u, which there is not", segment, page,
+			check_broken(c, "segment %u page %u is of kind %u, which there is not", segment, page,
 				      kind);
 		}
 	}
@@ -340,7 +333,7 @@ static unsigned header_check(struct check *c, const struct check_run *run, uint6
 	if (state == OBJECT_FREE)
 		return bits;
 	if (state > OBJECT_LIMBO || object_kind(value) >= OBJECT_KINDS) {
-		check_problem(c, "object 0x%" PRIx64 ": its header 0x%" PRIx64 " makes no sense", off, value);
+		check_broken(c, "object 0x%" PRIx64 ": its header 0x%" PRIx64 " makes no sense", off, value);
 		return CHECK_BROKEN;
 	}
 	if (state == OBJECT_LIVE && !object_count(value))
@@ -353,7 +346,7 @@ static unsigned header_check(struct check *c, const struct check_run *run, uint6
 		bits |= CHECK_EXPOSED;
 	if (object_slots(value) && state != OBJECT_LIMBO) {
 		if (object_slots(value) * object_slot_bytes(value) > run->block_bytes - sizeof(*object))
-			check_problem(c, "object 0x%" PRIx64 ": %u slots do not fit into its %" PRIu64 " bytes", off,
+			check_broken(c, "object 0x%" PRIx64 ": %u slots do not fit into its %" PRIu64 " bytes", off,
 				      object_slots(value), run->block_bytes - sizeof(*object));
 		else
 			bits |= CHECK_SLOTS;
@@ -363,8 +356,6 @@ static unsigned header_check(struct check *c, const struct check_run *run, uint6
 
 int check_blocks(struct check *c)
 {
-	uint32_t orphan = 0;	/* the last segment in which something was found */
-
 	for (uint64_t r = 0; r < c->runs_count; r++) {
 		const struct check_run *run = &c->runs[r];
 
@@ -374,12 +365,13 @@ int check_blocks(struct check *c)
 			c->block[run->base + i] = (uint8_t)bits;
 			c->result->objects += (bits & CHECK_STATE) == OBJECT_LIVE;
 			if (bits & CHECK_STATE)
-				orphan = run->segment;
+				c->segment_readable[run->segment] = CHECK_SEGMENT_USED;
 		}
-		if (state_of(c, run->segment) == SEGMENT_ORPHAN && orphan != run->segment &&
-		    (r + 1 == c->runs_count || c->runs[r + 1].segment != run->segment))
-			check_problem(c, "segment %u is an orphan with nothing in it", run->segment);
 	}
+	for (uint32_t s = c->pool->first_segment; s < c->pool->segments; s++)
+		if (state_of(c, s) == SEGMENT_ORPHAN && c->segment_readable[s] &&
+		    c->segment_readable[s] != CHECK_SEGMENT_USED)
+			check_problem(c, "segment %u is an orphan with nothing in it", s);
 	return 0;
 }
 
@@ -392,16 +384,16 @@ static int list_step(struct check *c, const char *list, uint32_t number, uint64_
 	uint64_t ordinal;
 
 	if (!check_find(c, off, &ordinal, run)) {
-		check_problem(c, "the %s of %u leads to 0x%" PRIx64 ", where there is no block", list, number, off);
+		check_broken(c, "the %s of %u leads to 0x%" PRIx64 ", where there is no block", list, number, off);
 		return 0;
 	}
 	if ((c->block[ordinal] & CHECK_STATE) != (unsigned)state) {
-		check_problem(c, "the %s of %u leads to 0x%" PRIx64 ", which is in state %u", list, number, off,
+		check_broken(c, "the %s of %u leads to 0x%" PRIx64 ", which is in state %u", list, number, off,
 			      c->block[ordinal] & CHECK_STATE);
 		return 0;
 	}
 	if (c->block[ordinal] & CHECK_LISTED) {
-		check_problem(c, "the %s of %u leads to 0x%" PRIx64 ", which is on a list already", list, number,
+		check_broken(c, "the %s of %u leads to 0x%" PRIx64 ", which is on a list already", list, number,
 			      off);
 		return 0;
 	}
@@ -416,10 +408,28 @@ static uint64_t header_link(const struct check *c, uint64_t off)
 	return stamp_cid(stamp) == STAMP_CID_LINK ? stamp_link_off(stamp) : 1;
 }
 
+/* Did the slot's client die with a record of this operation? */
+static int sealed(const struct check *c, uint32_t cid, enum redo_op op)
+{
+	const struct check_slot *s = &c->slots[cid];
+
+	return !s->alive && a64_load_relaxed(&s->copy->redo.era) == s->era && s->copy->redo.op == (uint32_t)op;
+}
+
 static void dead_list(struct check *c, uint32_t cid)
 {
 	uint64_t at = a64_load_relaxed(&c->slots[cid].copy->dead_top);
+	uint64_t ordinal;
 
+	/* Who died giving its top block back left it free, or in limbo. */
+	if (!c->slots[cid].alive && check_find(c, at, &ordinal, NULL)) {
+		unsigned state = c->block[ordinal] & CHECK_STATE;
+
+		if (state == OBJECT_FREE && sealed(c, cid, REDO_POP) && c->slots[cid].copy->redo.object == at)
+			at = c->slots[cid].copy->redo.next;
+		else if (state == OBJECT_LIMBO && list_step(c, "dead list of slot", cid, at, OBJECT_LIMBO, NULL))
+			at = header_link(c, at);
+	}
 	for (; at && list_step(c, "dead list of slot", cid, at, OBJECT_DEAD, NULL); at = header_link(c, at))
 		;
 }
@@ -431,10 +441,27 @@ static void remote_list(struct check *c, uint32_t segment)
 
 	while (at && list_step(c, "remote list of segment", segment, at, OBJECT_LIMBO, &run)) {
 		if (run->segment != segment)
-			check_problem(c, "object 0x%" PRIx64 " of segment %u is on the remote list of segment %u", at,
+			check_broken(c, "object 0x%" PRIx64 " of segment %u is on the remote list of segment %u", at,
 				      run->segment, segment);
 		at = a64_load_relaxed((struct a64 *)object_payload(off_object(c->pool, at)));
 	}
+}
+
+/* The remote list that a dead client had taken, and was making free: its first blocks are free again. */
+static void collected_list(struct check *c, uint32_t cid)
+{
+	uint64_t at = sealed(c, cid, REDO_COLLECT) ? c->slots[cid].copy->redo.object : 0;
+	uint64_t ordinal;
+
+	while (at && check_find(c, at, &ordinal, NULL) && !(c->block[ordinal] & CHECK_LISTED) &&
+	       ((c->block[ordinal] & CHECK_STATE) == OBJECT_LIMBO ||
+		(c->block[ordinal] & CHECK_STATE) == OBJECT_FREE)) {
+		c->block[ordinal] |= CHECK_LISTED;
+		at = a64_load_relaxed((struct a64 *)object_payload(off_object(c->pool, at)));
+	}
+	/* Not taken after all: it is on the segment's list, and was met there. */
+	if (at && at != c->slots[cid].copy->redo.object)
+		check_broken(c, "slot %u: the list that it was collecting leads to 0x%" PRIx64, cid, at);
 }
 
 /* The owner's free list holds exactly the FREE blocks below the frontier. */
@@ -472,22 +499,22 @@ static void roots_chain(struct check *c, uint32_t cid)
 		const struct roots_fmt *head;
 
 		if (at >= c->pool->heap_bytes || at % page_bytes || !c->page_roots[at / page_bytes]) {
-			check_problem(c, "slot %u: its chain of roots leads to 0x%" PRIx64
+			check_broken(c, "slot %u: its chain of roots leads to 0x%" PRIx64
 				      ", where there is no page of roots", cid, at);
 			return;
 		}
 		if (c->page_roots[at / page_bytes] == 2) {
-			check_problem(c, "slot %u: its chain of roots leads to 0x%" PRIx64
+			check_broken(c, "slot %u: its chain of roots leads to 0x%" PRIx64
 				      ", which is on a chain already", cid, at);
 			return;
 		}
 		c->page_roots[at / page_bytes] = 2;
 		if (segment_value_owner(segment_word(c, off_segment(c->pool, at)).value) != cid)
-			check_problem(c, "slot %u: its page of roots at 0x%" PRIx64
+			check_broken(c, "slot %u: its page of roots at 0x%" PRIx64
 				      " is in a segment that is not its own", cid, at);
 		head = off_ptr(c->pool, at);
 		if (head->rows > page_bytes / sizeof(struct root_fmt) - 1)
-			check_problem(c, "slot %u: its page of roots at 0x%" PRIx64 " has %" PRIu64 " rows", cid, at,
+			check_broken(c, "slot %u: its page of roots at 0x%" PRIx64 " has %" PRIu64 " rows", cid, at,
 				      head->rows);
 		at = a64_load_relaxed(&head->next);
 	}
@@ -524,6 +551,9 @@ int check_lists(struct check *c)
 	for (uint32_t s = c->pool->first_segment; s < c->pool->segments; s++)
 		if (c->segment_readable[s])
 			remote_list(c, s);
+	for (uint32_t cid = 1; cid <= c->slots_high; cid++)
+		if (c->slots[cid].claimed)
+			collected_list(c, cid);
 	for (uint64_t r = 0; r < c->runs_count; r++) {
 		uint32_t owner = segment_value_owner(segment_word(c, c->runs[r].segment).value);
 

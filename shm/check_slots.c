@@ -14,6 +14,7 @@
 #include "check_state.h"
 #include "client.h"
 
+#define RECORD_FINDINGS 3u	/* that a half-done operation may show as */
 #define ROOTS_FIRST (SLOT_ROOTS_BYTES / sizeof(struct root_fmt))
 
 static int read_area(const struct check *c, const volatile void *from, void *to, size_t bytes)
@@ -89,14 +90,17 @@ static int slot_claimed(struct check *c, uint32_t cid, const struct check_slot *
 	int rc = 0;
 
 	if (!memchr(slot->name, 0, sizeof(slot->name)))
-		check_problem(c, "slot %u: the client's name does not end", cid);
+		check_broken(c, "slot %u: the client's name does not end", cid);
 	if (!s->era)
-		check_problem(c, "slot %u is claimed in era 0", cid);
-	if (!s->alive)
+		check_broken(c, "slot %u is claimed in era 0", cid);
+	if (!s->alive) {
+		int within = a64_load_relaxed(&slot->redo.era) == s->era;
+
+		c->expected += within ? 1 + RECORD_FINDINGS : 1;
 		check_problem(c, "slot %u: its client (process %" PRIu64 ") is dead and not recovered%s", cid,
 			      a64_load_relaxed(&slot->pid),
-			      a64_load_relaxed(&slot->redo.era) == s->era ? "; it died within an operation" : "");
-	else if (a64_load_relaxed(&slot->redo.era) == s->era)
+			      within ? "; it died within an operation" : "");
+	} else if (a64_load_relaxed(&slot->redo.era) == s->era)
 		check_problem(c, "slot %u: a record is sealed (op %u, era %" PRIu64
 			      ") though no operation is running", cid, slot->redo.op, s->era);
 	if (s->alive && !todo_empty(&slot->todo))
@@ -105,7 +109,7 @@ static int slot_claimed(struct check *c, uint32_t cid, const struct check_slot *
 		check_problem(c, "slot %u is moving a directory though no operation is running", cid);
 	for (uint32_t i = 0; !rc && i < DEBTS; i++)
 		if (slot->todo.debt[i])
-			rc = check_map_add(&c->debts, slot->todo.debt[i], 1);
+			rc = check_map_add(&c->debts, slot->todo.debt[i] & ~DEBT_REVIVE, 1);
 	for (uint32_t i = 0; i < EXPORTS; i++)
 		if (!check_stamp(c, a128_stamp_relaxed(&slot->exports[i].word)))
 			check_problem(c, "slot %u: export %u has a stamp from the future, 0x%" PRIx64, cid, i,
@@ -123,12 +127,28 @@ static int check_era_rows(struct check *c)
 		rc = read_area(c, pool_era_row(c->pool, i), row, (c->pool->slots + 1ull) * sizeof(*row));
 		for (uint32_t j = 1; !rc && j <= c->pool->slots; j++)
 			if (a64_load_relaxed(&row[j]) > (j <= c->slots_high ? c->slots[j].era : 0))
-				check_problem(c, "slot %u has seen era %" PRIu64 " of slot %u, which is in era %"
+				check_broken(c, "slot %u has seen era %" PRIu64 " of slot %u, which is in era %"
 					      PRIu64, i, a64_load_relaxed(&row[j]), j,
 					      j <= c->slots_high ? c->slots[j].era : 0);
 	}
 	free(row);
 	return rc;
+}
+
+/* Who moves a directory is a client that says so itself. */
+static void check_dir_move(struct check *c)
+{
+	uint64_t mover = a128_value_relaxed(&c->pool->shared->dir_move);
+
+	if (!check_stamp(c, a128_stamp_relaxed(&c->pool->shared->dir_move)))
+		check_problem(c, "the word of who moves a directory has a stamp from the future");
+	if (!mover)
+		return;
+	if (mover > c->slots_high || !c->slots[mover].claimed)
+		check_problem(c, "slot %" PRIu64 " is said to move a directory, and is free", mover);
+	else if (c->slots[mover].alive)
+		check_problem(c, "slot %" PRIu64 " is said to move a directory though no operation is running",
+			      mover);
 }
 
 int check_slots(struct check *c)
@@ -161,7 +181,7 @@ int check_slots(struct check *c)
 		uint64_t state = a64_load_relaxed(&s->copy->state) & 0xff;
 
 		if (s->era >= STAMP_ERA_MASK)
-			check_problem(c, "slot %u: era %" PRIu64 " is out of range", cid, s->era);
+			check_broken(c, "slot %u: era %" PRIu64 " is out of range", cid, s->era);
 		if (s->claimed) {
 			rc = slot_claimed(c, cid, s);
 			if (rc)
@@ -181,22 +201,6 @@ int check_slots(struct check *c)
 	}
 	check_dir_move(c);
 	return check_era_rows(c);
-}
-
-/* Who moves a directory is a client that says so itself. */
-static void check_dir_move(struct check *c)
-{
-	uint64_t mover = a128_value_relaxed(&c->pool->shared->dir_move);
-
-	if (!check_stamp(c, a128_stamp_relaxed(&c->pool->shared->dir_move)))
-		check_problem(c, "the word of who moves a directory has a stamp from the future");
-	if (!mover)
-		return;
-	if (mover > c->slots_high || !c->slots[mover].claimed)
-		check_problem(c, "slot %" PRIu64 " is said to move a directory, and is free", mover);
-	else if (c->slots[mover].alive)
-		check_problem(c, "slot %" PRIu64 " is said to move a directory though no operation is running",
-			      mover);
 }
 
 int check_each_root(struct check *c, uint32_t cid,

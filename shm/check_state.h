@@ -12,7 +12,7 @@
  *   check_heap.c   segments, pages, blocks and the lists that hold them
  *   check_walk.c   references: counts, exposure, reachability
  *   check_names.c  directories, inodes, extents
- *   check_repair.c putting right what they found
+ *   check_mark.c, check_repair.c  putting right what they found
  */
 #ifndef SHM_CHECK_STATE_H
 #define SHM_CHECK_STATE_H
@@ -29,6 +29,10 @@
 #define CHECK_PLACED 64u	/* NODE, ENTRY, DIRECTORY: met in its place in the tree of names */
 #define CHECK_SLOTS 128u	/* has reference slots, all within its block */
 
+#define CHECK_SEGMENT_USED 2u	/* segment_readable: and it holds a block that is not free */
+#define CHECK_EXTENT_FILE 1u
+#define CHECK_EXTENT_KEPT 2u
+#define CHECK_EXTENT_OWNER 4u
 #define CHECK_HOLDER_OTHER 0xffffu	/* others than the roots of one client refer to it */
 
 struct check_run {	/* a run of pages with blocks of one size, geometry found sane */
@@ -66,7 +70,7 @@ struct check {
 	uint32_t slots_high;
 	struct check_slot *slots;	/* by cid */
 
-	uint8_t *segment_readable;	/* by segment: a head whose memory is there */
+	uint8_t *segment_readable;	/* by segment: 1 a head whose memory is there, or CHECK_SEGMENT_USED */
 	uint32_t *segment_lister;	/* by segment: cid whose list it is on */
 	uint32_t *page_run;	/* by page of the heap: index of its run + 1 */
 	uint8_t *page_roots;	/* by page of the heap: 1 a page of roots, 2 met on its client's chain */
@@ -79,17 +83,20 @@ struct check {
 	uint16_t *holder;	/* 0, the cid whose roots refer to it, or CHECK_HOLDER_OTHER */
 	uint32_t *found;	/* references */
 
-	struct check_map debts;	/* by offset of a counter word */
-	struct check_map names;	/* by offset of an inode: entries that name it */
-	struct check_map extents;	/* by id: 1 a file, + 2 for each object it belongs to */
+	struct check_map debts;	/* by offset of a counter word; made odd: to be revived */
+	struct check_map names;	/* by offset of an inode, made odd: entries that name it */
+	struct check_map extents;	/* by id: CHECK_EXTENT_*, _OWNER once for each object it belongs to */
 
 	uint64_t *stack;	/* offsets still to visit */
 	uint64_t stack_used;
 	uint64_t stack_room;
-	uint64_t fixes;	/* repairs made */
+	int unsafe;	/* found what must not be followed: recovery would */
+	uint64_t expected;	/* problems that clients who died within an operation explain */
 };
 
 void check_problem(struct check *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A problem, and one that code which trusts the pool could run away on. */
+void check_broken(struct check *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void check_note(struct check *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void check_fixed(struct check *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -128,8 +135,13 @@ static inline uint32_t check_nibble(uint64_t hash, uint32_t level)
 	return (uint32_t)(hash >> (HASH_BITS - 4 * (level + 1)) & (NODE_EDGES - 1));
 }
 
+/* check_mark.c: what is reached from the names, counted in c->found, with directories put right. */
+int check_mark(struct check *c);
+int check_inode_sound(const struct check *c, uint64_t off);
+
 /* check_repair.c */
 int check_repair(struct check *c);
+int check_fix_extent(struct check *c, uint64_t off);
 
 /* The ordinal of the block at off, in *ordinal and its run in *run (may be NULL): 1, or 0 if there is none. */
 static inline int check_find(const struct check *c, uint64_t off, uint64_t *ordinal, struct check_run **run)
