@@ -90,7 +90,8 @@
 	X(names, entry_filled)                                                                     \
 	X(names, split_built)                                                                      \
 	X(names, move_taken)                                                                       \
-	X(names, todo_cleared)
+	X(names, todo_cleared)                                                                     \
+	X(xattr, built)
 
 #define CRASH_POINT_ENUM(module, name) CRASH_##module##_##name,
 enum crash_point { CRASH_POINTS(CRASH_POINT_ENUM) CRASH_POINT_COUNT };

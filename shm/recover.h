@@ -12,7 +12,7 @@
 #ifndef SHM_RECOVER_H
 #define SHM_RECOVER_H
 
-#include "names.h"
+#include "names_ops.h"
 
 /* Recover every dead client of the pool that nobody else is recovering; recovery (may be NULL) is added up. */
 int recover_dead(struct pool *pool, struct cxlshm_recovery *recovery);
