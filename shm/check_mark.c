@@ -67,7 +67,7 @@ static void set_cell(struct cell_fmt *cell, uint64_t to)
 static const char *entry_fault(struct check *c, uint64_t off, const struct place *at)
 {
 	struct entry_fmt *entry = (struct entry_fmt *)object_payload(off_object(c->pool, off));
-	uint64_t inode, ordinal;
+	uint64_t inode, ordinal, hash;
 	struct check_run *run;
 
 	if (!shaped(c, off, 1, 0, sizeof(*entry) - sizeof(entry->inode)) || !check_find(c, off, &ordinal, &run))
@@ -76,8 +76,13 @@ static const char *entry_fault(struct check *c, uint64_t off, const struct place
 	    sizeof(struct object_fmt) + sizeof(*entry) + entry->name_bytes > run->block_bytes ||
 	    memchr(entry->name, 0, entry->name_bytes) || memchr(entry->name, '/', entry->name_bytes))
 		return "has no proper name";
-	if (entry->hash >> (HASH_BITS - 4 * (at->level + 1)) != at->prefix)
-		return "is in the wrong place";
+	hash = check_name_hash(c, entry->name, entry->name_bytes);
+	if (hash >> (HASH_BITS - 4 * (at->level + 1)) != at->prefix)
+		return "is not where its name belongs";
+	if (entry->hash != hash) {
+		entry->hash = hash;
+		check_fixed(c, "entry 0x%" PRIx64 ": hash set to 0x%" PRIx64, off, hash);
+	}
 	inode = a64_load_relaxed(&entry->inode);
 	if (!check_inode_sound(c, inode))
 		return "names no sound inode";

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "check_state.h"
+#include "names.h"
 #include "queue.h"
 
 struct place {	/* an edge of a directory's trie */
@@ -75,6 +76,13 @@ static void entry_inode(struct check *c, uint64_t off, const struct entry_fmt *e
 			      a128_value_relaxed(&object_cell(off_object(c->pool, inode), DIR_PARENT)->word));
 }
 
+uint64_t check_name_hash(const struct check *c, const char *name, uint32_t bytes)
+{
+	const struct client as = {.pool = c->pool};
+
+	return names_key_of(&as, name, bytes).hash;
+}
+
 static int entry_check(struct check *c, uint64_t off, const struct place *at)
 {
 	const struct entry_fmt *entry = (const struct entry_fmt *)object_payload(off_object(c->pool, off));
@@ -94,6 +102,8 @@ static int entry_check(struct check *c, uint64_t off, const struct place *at)
 	else if (memchr(entry->name, 0, entry->name_bytes) || memchr(entry->name, '/', entry->name_bytes))
 		check_problem(c, "entry 0x%" PRIx64 " of directory 0x%" PRIx64 " has a name that is none", off,
 			      at->dir);
+	else if (check_name_hash(c, entry->name, entry->name_bytes) != entry->hash)
+		check_problem(c, "entry 0x%" PRIx64 " of directory 0x%" PRIx64 " has not its name's hash", off, at->dir);
 	entry_inode(c, off, entry, at);
 	return check_map_add(&c->names, a64_load_relaxed(&entry->inode) | 1, 1);
 }

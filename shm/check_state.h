@@ -129,11 +129,7 @@ int check_reach(struct check *c);
 int check_directories(struct check *c);
 int check_inodes(struct check *c);
 int check_extents(struct check *c);
-
-static inline uint32_t check_nibble(uint64_t hash, uint32_t level)
-{
-	return (uint32_t)(hash >> (HASH_BITS - 4 * (level + 1)) & (NODE_EDGES - 1));
-}
+uint64_t check_name_hash(const struct check *c, const char *name, uint32_t bytes);
 
 /* check_mark.c: what is reached from the names, counted in c->found, with directories put right. */
 int check_mark(struct check *c);

@@ -212,7 +212,13 @@ DAMAGE(dir_move_left) { set_word(&w->pool->shared->dir_move, 2); }
 DAMAGE(entries_too_many) { set_word(&world_attr(w, w->root)->entries, 3); }
 DAMAGE(entries_removed) { set_word(&world_attr(w, w->sub)->entries, 1 | COUNTER_REMOVED); }
 DAMAGE(links_wrong) { set_word(&world_attr(w, w->file)->links, 2); }
-DAMAGE(hash_misplaced) { world_entry(w, w->entry_data)->hash ^= 0xfull << 56; }
+DAMAGE(hash_wrong) { world_entry(w, w->entry_data)->hash ^= 0xfull << 40; }
+DAMAGE(hash_of_another_place) { world_entry(w, w->entry_data)->hash ^= 0xfull << 56; }
+DAMAGE(entry_misplaced)
+{
+	a128_store_value_release(&object_cell(world_object(w, w->sub), DIR_EDGES + 8)->word, 0);
+	a128_store_value_release(&object_cell(world_object(w, w->sub), DIR_EDGES + 9)->word, w->entry_data);
+}
 DAMAGE(entry_kind) { world_entry(w, w->entry_file)->kind = OBJECT_SYMLINK; }
 DAMAGE(entry_name) { world_entry(w, w->entry_data)->name[1] = '/'; }
 DAMAGE(entry_name_long) { world_entry(w, w->entry_data)->name_bytes = 4000; }
@@ -226,8 +232,7 @@ DAMAGE(parent_wrong) { a128_store_value_release(&object_cell(world_object(w, w->
 DAMAGE(directory_unnamed)
 {
 	/* A directory in itself: a cycle, with all that is below it. */
-	world_entry(w, w->entry_sub)->hash = 0x212345678901234ull;
-	a128_store_value_release(&object_cell(world_object(w, w->sub), DIR_EDGES + 2)->word, w->entry_sub);
+	a128_store_value_release(&object_cell(world_object(w, w->sub), DIR_EDGES + 5)->word, w->entry_sub);
 	a128_store_value_release(&object_cell(world_object(w, w->sub), DIR_PARENT)->word, w->sub);
 	a128_store_value_release(&object_cell(world_object(w, w->node), 1)->word, 0);
 	set_word(&world_attr(w, w->sub)->entries, 2);
@@ -321,7 +326,9 @@ static struct damage damages[] = {
 	D(entries_too_many, "counts 3 entries, but has 2"),
 	D(entries_removed, "is removed, but has 1 entries"),
 	D(links_wrong, "counts 2 names, but has 1"),
-	DO(hash_misplaced, "has hash", 6),
+	D(hash_wrong, "has not its name's hash"),
+	D(hash_of_another_place, "has hash"),
+	DO(entry_misplaced, "has hash", 6),
 	D(entry_kind, "says"),
 	DO(entry_name, "has a name that is none", 6),
 	DO(entry_name_long, "has a name of 4000 bytes", 6),

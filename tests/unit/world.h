@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "client.h"
+#include "names.h"
 #include "off.h"
 #include "pool.h"
 
@@ -126,10 +127,26 @@ static inline void world_own(const struct world *w, uint32_t segment, uint64_t w
 	world_reserve(w, (uint64_t)segment << w->pool->segment_shift, 1ull << w->pool->segment_shift);
 }
 
-static inline void world_entry_make(const struct world *w, uint64_t off, uint64_t inode, uint64_t hash,
-				    enum object_kind kind, const char *name)
+static inline uint64_t world_hash(const struct world *w, const char *name)
+{
+	const struct client as = {.pool = w->pool};
+
+	return names_key_of(&as, name, strlen(name)).hash;
+}
+
+/* An entry whose name begins with `begin` and has a hash that begins with these nibbles. */
+static inline void world_entry_make(const struct world *w, uint64_t off, uint64_t inode, uint64_t nibbles,
+				    uint32_t levels, enum object_kind kind, const char *begin)
 {
 	struct entry_fmt *entry = world_entry(w, off);
+	uint64_t hash;
+	char name[16];
+	int n = 0;
+
+	do {
+		snprintf(name, sizeof(name), "%s%d", begin, n++);
+		hash = world_hash(w, name);
+	} while (hash >> (HASH_BITS - 4 * levels) != nibbles);
 
 	world_make(w, off, OBJECT_ENTRY, 1, 1, 0, 1);
 	a64_store_relaxed(&entry->inode, inode);
@@ -202,9 +219,9 @@ static inline void world_names(struct world *w)
 	w->entry_sub = entries;
 	w->entry_file = entries + 64;
 	w->entry_data = entries + 128;
-	world_entry_make(w, w->entry_sub, w->sub, 0x512345678901234ull, OBJECT_DIRECTORY, "sub");
-	world_entry_make(w, w->entry_file, w->file, 0x582345678901234ull, OBJECT_FILE, "file");
-	world_entry_make(w, w->entry_data, w->named, 0x812345678901234ull, OBJECT_NAMED, "data");
+	world_entry_make(w, w->entry_sub, w->sub, 0x51, 2, OBJECT_DIRECTORY, "sub");
+	world_entry_make(w, w->entry_file, w->file, 0x58, 2, OBJECT_FILE, "file");
+	world_entry_make(w, w->entry_data, w->named, 0x8, 1, OBJECT_NAMED, "data");
 	/* "sub" and "file" share the first nibble, 5. */
 	world_cell(w, w->root, DIR_EDGES + 5, w->node);
 	world_cell(w, w->node, 1, w->entry_sub);

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Crash scenarios: names, directories, inodes, extended attributes.
+ */
+#include <errno.h>
+#include <sys/stat.h>
+
+#include "crash.h"
+
+/* The neighbour made: a file keep, a directory d with d/in in it, an empty directory e, a symlink, a file two. */
+static void prepare_names(struct stage *s)
+{
+	struct cxlshm_client *n = s->neighbour;
+
+	MUST(cxlshm_create(n, 0, "keep", 4096, 0644, NULL));
+	MUST(cxlshm_create(n, 0, "two", 0, 0644, NULL));
+	MUST(cxlshm_mkdir(n, 0, "d", 0755, &s->held[0]));
+	MUST(cxlshm_create(n, s->held[0], "in", 0, 0644, NULL));
+	MUST(cxlshm_mkdir(n, 0, "e", 0755, NULL));
+	MUST(cxlshm_symlink(n, "keep", 0, "soft", NULL));
+}
+
+/* Whatever became of the rest: listings and lookups agree, and names can be made and removed. */
+static void after_names(struct stage *s)
+{
+	struct cxlshm_client *n = s->neighbour;
+	struct cxlshm_dirent entry;
+	cxlshm_ref ref, got;
+	uint64_t position = 0;
+	unsigned count = 0;
+	int rc;
+
+	while (!(rc = cxlshm_readdir(n, 0, &position, &entry, &got))) {
+		MUST(cxlshm_lookup(n, 0, entry.name, CXLSHM_INODE, &ref));
+		REQUIRE(cxlshm_id(n, ref) == cxlshm_id(n, got));
+		MUST(cxlshm_release(n, ref));
+		MUST(cxlshm_release(n, got));
+		count++;
+	}
+	REQUIRE(rc == -ENOENT);
+	REQUIRE(count >= 1);
+	MUST(cxlshm_lookup(n, s->held[0], "", CXLSHM_INODE, &ref));
+	MUST(cxlshm_release(n, ref));
+	MUST(cxlshm_create(n, 0, "after", 100, 0600, NULL));
+	MUST(cxlshm_mkdir(n, 0, "after-d", 0700, NULL));
+	MUST(cxlshm_rename(n, 0, "after", 0, "after-d/moved", 0));
+	MUST(cxlshm_unlink(n, 0, "after-d/moved"));
+	MUST(cxlshm_rmdir(n, 0, "after-d"));
+}
+
+static struct cxlshm_client *join(struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c;
+
+	MUST(cxlshm_join(pool, "victim", 0, &c));
+	return c;
+}
+
+static void act_create(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref data, ref;
+
+	(void)s;
+	MUST(cxlshm_create(c, 0, "new", 8192, 0644, &ref));
+	MUST(cxlshm_link(c, ref, 0, "d/hard", 0));
+	MUST(cxlshm_unlink(c, 0, "new"));
+	MUST(cxlshm_release(c, ref));
+	MUST(cxlshm_alloc(c, 100, &data));
+	MUST(cxlshm_link(c, data, 0, "heap", 0640));
+	MUST(cxlshm_release(c, data));
+	MUST(cxlshm_lookup(c, 0, "heap", 0, &data));
+	MUST(cxlshm_release(c, data));
+	MUST(cxlshm_symlink(c, "d", 0, "soft2", NULL));
+	MUST(cxlshm_mknod(c, 0, "fifo", S_IFIFO | 0600, NULL));
+	REQUIRE(cxlshm_create(c, 0, "keep", 0, 0644, NULL) == -EEXIST);
+	MUST(cxlshm_unlink(c, 0, "heap"));
+	MUST(cxlshm_leave(c));
+}
+
+static void act_rename(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+
+	(void)s;
+	MUST(cxlshm_rename(c, 0, "keep", 0, "kept", 0));
+	MUST(cxlshm_rename(c, 0, "kept", 0, "d/kept", 0));
+	MUST(cxlshm_rename(c, 0, "d/kept", 0, "two", 0));
+	REQUIRE(cxlshm_rename(c, 0, "two", 0, "soft", CXLSHM_NOREPLACE) == -EEXIST);
+	MUST(cxlshm_rename(c, 0, "two", 0, "d/in", CXLSHM_EXCHANGE));
+	MUST(cxlshm_leave(c));
+}
+
+static void act_directories(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+
+	(void)s;
+	MUST(cxlshm_mkdir(c, 0, "n", 0755, NULL));
+	REQUIRE(cxlshm_rmdir(c, 0, "d") == -ENOTEMPTY);
+	MUST(cxlshm_rename(c, 0, "n", 0, "d/n", 0));
+	REQUIRE(cxlshm_rename(c, 0, "d", 0, "d/n/d", 0) == -EINVAL);
+	MUST(cxlshm_rename(c, 0, "d/n", 0, "e", 0));
+	MUST(cxlshm_rmdir(c, 0, "e"));
+	MUST(cxlshm_leave(c));
+}
+
+static void act_xattrs(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref ref;
+
+	(void)s;
+	MUST(cxlshm_lookup(c, 0, "keep", 0, &ref));
+	MUST(cxlshm_setxattr(c, ref, "user.a", "1", 1, 0));
+	MUST(cxlshm_setxattr(c, ref, "user.b", "22", 2, 0));
+	MUST(cxlshm_removexattr(c, ref, "user.a"));
+	MUST(cxlshm_resize(c, ref, 10000));
+	MUST(cxlshm_release(c, ref));
+	MUST(cxlshm_leave(c));
+}
+
+/* Enough names for inner nodes. */
+static void act_many(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	char name[16];
+
+	(void)s;
+	for (int i = 0; i < 24; i++) {
+		snprintf(name, sizeof(name), "e/%d", i);
+		MUST(cxlshm_symlink(c, "x", 0, name, NULL));
+	}
+	for (int i = 0; i < 24; i++) {
+		snprintf(name, sizeof(name), "e/%d", i);
+		MUST(cxlshm_unlink(c, 0, name));
+	}
+	MUST(cxlshm_rmdir(c, 0, "e"));
+	MUST(cxlshm_leave(c));
+}
+
+const struct scenario names_scenarios[] = {
+	{"names-create", 2u << 20, prepare_names, act_create, after_names},
+	{"names-rename", 2u << 20, prepare_names, act_rename, after_names},
+	{"names-directories", 2u << 20, prepare_names, act_directories, after_names},
+	{"names-xattrs", 2u << 20, prepare_names, act_xattrs, after_names},
+	{"names-many", 2u << 20, prepare_names, act_many, after_names},
+	{NULL, 0, NULL, NULL, NULL},
+};
