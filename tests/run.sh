@@ -184,7 +184,9 @@ for suite in style unit crash model fuzz e2e; do
 	want $suite || continue
 	[ $suite != fuzz ] || [ -f "$source/tests/fuzz/meson.build" ] || continue
 	case $suite in style) seconds=300 ;; e2e) seconds=1500 ;; *) seconds=900 ;; esac
-	tests $suite gcc $seconds 2 --suite $suite
+	verbose=
+	[ $suite = model ] && verbose=--verbose	# one test with a line a run
+	tests $suite gcc $seconds 2 --suite $suite $verbose
 done
 if want bench; then limited 1800 meson test -C "$work/gcc" --no-rebuild --benchmark --verbose; fi
 
