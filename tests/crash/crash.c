@@ -114,6 +114,38 @@ static int in_child(struct run *run, int recover, uint32_t die_at)
 	return -1;
 }
 
+static void die_hook(void *arg, struct client *c, unsigned point)
+{
+	(void)c;
+	if (point == *(unsigned *)arg)
+		kill(getpid(), SIGKILL);
+}
+
+void die_at(struct stage *stage, unsigned point, void (*body)(struct stage *stage, struct cxlshm_client *c), int recover)
+{
+	int status;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (!pid) {
+		struct cxlshm_client *c;
+		struct cxlshm_pool *pool;
+
+		MUST(cxlshm_pool_open(internal(stage->pool)->path, 0, &pool, NULL));
+		MUST(cxlshm_join(pool, "dying", 0, &c));
+		internal(pool)->crash_hook = die_hook;
+		internal(pool)->crash_arg = &point;
+		body(stage, c);
+		_exit(5);
+	}
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	if (recover)
+		MUST(cxlshm_recover(stage->pool, NULL));
+}
+
 /* ---- snapshots ---- */
 
 static void snapshot_take(struct run *run, struct snapshot *s)

@@ -32,6 +32,12 @@ struct scenario {
 	void (*after)(struct stage *stage);	/* in the parent, after recovery: what the neighbour still must see */
 };
 
+/*
+ * For prepare(): run body as a client of its own in a child that is killed at the point, the first time it comes there;
+ * the dead client is recovered if `recover`.
+ */
+void die_at(struct stage *stage, unsigned point, void (*body)(struct stage *stage, struct cxlshm_client *c), int recover);
+
 extern const struct scenario refs_scenarios[], names_scenarios[], queue_scenarios[];
 
 /* End the process with a sentence unless rc is 0. */

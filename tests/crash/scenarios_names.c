@@ -139,11 +139,32 @@ static void act_many(struct stage *s, struct cxlshm_pool *pool)
 	MUST(cxlshm_leave(c));
 }
 
+static void rename_keep(struct stage *s, struct cxlshm_client *c)
+{
+	(void)s;
+	MUST(cxlshm_rename(c, 0, "keep", 0, "kept", 0));
+}
+
+/* Somebody died with both names showing, and then the old one went: nothing is left to do for who recovers. */
+static void prepare_renamed(struct stage *s)
+{
+	prepare_names(s);
+	die_at(s, CRASH_cell_exchange_todo, rename_keep, 0);
+	MUST(cxlshm_unlink(s->neighbour, 0, "keep"));
+}
+
+static void act_join(struct stage *s, struct cxlshm_pool *pool)
+{
+	(void)s;
+	MUST(cxlshm_leave(join(pool)));
+}
+
 const struct scenario names_scenarios[] = {
 	{"names-create", 2u << 20, prepare_names, act_create, after_names},
 	{"names-rename", 2u << 20, prepare_names, act_rename, after_names},
 	{"names-directories", 2u << 20, prepare_names, act_directories, after_names},
 	{"names-xattrs", 2u << 20, prepare_names, act_xattrs, after_names},
 	{"names-many", 2u << 20, prepare_names, act_many, after_names},
+	{"names-renamed", 2u << 20, prepare_renamed, act_join, after_names},
 	{NULL, 0, NULL, NULL, NULL},
 };

@@ -100,6 +100,104 @@ static void act_spsc(struct stage *s, struct cxlshm_pool *pool)
 	MUST(cxlshm_leave(b));
 }
 
+/* Whatever is in the queues: go on with them. */
+static void go_on(struct stage *s, struct cxlshm_pool *pool, int which)
+{
+	struct cxlshm_client *a;
+	cxlshm_ref queue, ref;
+
+	MUST(cxlshm_join(pool, "a", 0, &a));
+	MUST(cxlshm_import(a, s->token[which], &queue));
+	MUST(cxlshm_alloc(a, 48, &ref));
+	MUST(cxlshm_queue_send(a, queue, ref));
+	drain(a, queue);
+	MUST(cxlshm_leave(a));
+}
+
+static void act_queue_more(struct stage *s, struct cxlshm_pool *pool)
+{
+	go_on(s, pool, 0);
+}
+
+static void act_spsc_receive(struct stage *s, struct cxlshm_pool *pool)
+{
+	go_on(s, pool, 1);
+}
+
+static void send_one(struct stage *s, struct cxlshm_client *c)
+{
+	cxlshm_ref queue, ref;
+
+	MUST(cxlshm_import(c, s->token[7], &queue));
+	MUST(cxlshm_alloc(c, 48, &ref));
+	MUST(cxlshm_queue_send(c, queue, ref));
+}
+
+static void receive_one(struct stage *s, struct cxlshm_client *c)
+{
+	cxlshm_ref queue, ref;
+
+	MUST(cxlshm_import(c, s->token[7], &queue));
+	MUST(cxlshm_queue_receive(c, queue, &ref));
+}
+
+/* For the one that is to die. */
+static void offer(struct stage *s, int queue)
+{
+	cxlshm_ref copy;
+
+	MUST(cxlshm_attach(s->neighbour, s->held[queue], &copy));
+	MUST(cxlshm_export(s->neighbour, copy, &s->token[7]));
+}
+
+/* Somebody died with a reference sent and the tail not moved, somebody else with one received and the head not. */
+static void prepare_lagging(struct stage *s)
+{
+	prepare_queues(s);
+	offer(s, 0);
+	die_at(s, CRASH_queue_send_swapped, send_one, 1);
+}
+
+static void prepare_lagging_head(struct stage *s)
+{
+	prepare_queues(s);
+	offer(s, 0);
+	die_at(s, CRASH_queue_receive_swapped, receive_one, 1);
+}
+
+/* The only sender died in the middle of sending, the only receiver in the middle of receiving. */
+static void prepare_sender_lost(struct stage *s)
+{
+	prepare_queues(s);
+	offer(s, 1);
+	die_at(s, CRASH_queue_send_begun, send_one, 1);
+}
+
+static void prepare_receiver_lost(struct stage *s)
+{
+	prepare_queues(s);
+	offer(s, 1);
+	die_at(s, CRASH_queue_send_stored, send_one, 1);
+	offer(s, 1);
+	die_at(s, CRASH_queue_receive_begun, receive_one, 1);
+}
+
+/* Somebody waited for a reference, so who sends wakes. */
+static void act_wake(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *a;
+	cxlshm_ref queue, ref;
+
+	MUST(cxlshm_join(pool, "a", 0, &a));
+	MUST(cxlshm_import(a, s->token[0], &queue));
+	MUST(cxlshm_queue_receive(a, queue, &ref));
+	MUST(cxlshm_release(a, ref));
+	REQUIRE(cxlshm_queue_receive_wait(a, queue, &ref, 1000000) == -ETIMEDOUT);
+	MUST(cxlshm_alloc(a, 48, &ref));
+	MUST(cxlshm_queue_send(a, queue, ref));
+	MUST(cxlshm_leave(a));
+}
+
 /* A queue of one's own goes with what is in it. */
 static void act_drop(struct stage *s, struct cxlshm_pool *pool)
 {
@@ -120,6 +218,11 @@ static void act_drop(struct stage *s, struct cxlshm_pool *pool)
 const struct scenario queue_scenarios[] = {
 	{"queue", 1u << 20, prepare_queues, act_queue, after_queues},
 	{"queue-spsc", 1u << 20, prepare_queues, act_spsc, after_queues},
+	{"queue-lagging-tail", 1u << 20, prepare_lagging, act_queue_more, after_queues},
+	{"queue-lagging-head", 1u << 20, prepare_lagging_head, act_queue_more, after_queues},
+	{"queue-sender-lost", 1u << 20, prepare_sender_lost, act_spsc, after_queues},
+	{"queue-receiver-lost", 1u << 20, prepare_receiver_lost, act_spsc_receive, after_queues},
+	{"queue-wake", 1u << 20, prepare_queues, act_wake, after_queues},
 	{"queue-drop", 1u << 20, prepare_queues, act_drop, after_queues},
 	{NULL, 0, NULL, NULL, NULL},
 };
