@@ -57,7 +57,7 @@ static void usage(FILE *to)
 	      "Make a pool of shared memory in the directory POOL, on a tmpfs of its own.\n"
 	      "\n"
 	      "  --size=SIZE             of the pool: bytes, or with K, M, G, T; or N% of the memory (50%)\n"
-	      "  --clients=N             client slots, 4 to 4093 (by the size, at most 1024)\n"
+	      "  --clients=N             client slots, 1 to 4093 (by the size, at most 1024)\n"
 	      "  --mode=MODE             of the heap file (0660)\n"
 	      "  --owner=USER            owner of the pool\n"
 	      "  --group=GROUP           group whose members may map the pool\n"

@@ -55,7 +55,8 @@ struct pool {
 
 #define POOL_BYTES_MIN (1ull << 20)
 #define POOL_BYTES_MAX (1ull << 47)
-#define POOL_SLOTS_MIN 4u
+#define POOL_SLOTS_MIN 1u
+#define POOL_SLOTS_DEFAULT_MIN 4u
 #define POOL_SLOTS_DEFAULT_MAX 1024u
 #define POOL_SEGMENTS_MIN 2u	/* claimable ones */
 

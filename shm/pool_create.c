@@ -140,7 +140,7 @@ static int options_check(const struct cxlshm_pool_options *o, const char *path, 
 	if (o->size_bytes < POOL_BYTES_MIN || o->size_bytes > POOL_BYTES_MAX)
 		return error_set(error, -EINVAL, "%s: a pool of %" PRIu64 " bytes: the size must be 1 MiB to "
 				 "128 TiB", path, o->size_bytes);
-	if (o->client_slots && (o->client_slots < POOL_SLOTS_MIN || o->client_slots > SLOTS_MAX))
+	if (o->client_slots > SLOTS_MAX)
 		return error_set(error, -EINVAL, "%s: %" PRIu32 " client slots: it must be %u to %u", path,
 				 o->client_slots, POOL_SLOTS_MIN, SLOTS_MAX);
 	if (o->failure_domain > CXLSHM_FAILURE_HOST)

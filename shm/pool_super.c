@@ -92,7 +92,7 @@ uint32_t pool_super_default_slots(uint64_t pool_bytes)
 	areas = pool_bytes / 8 / (roots_off((uint32_t)slots) + SLOT_ROOTS_BYTES);
 	if (slots > areas)
 		slots = areas;
-	return slots < POOL_SLOTS_MIN ? POOL_SLOTS_MIN : (uint32_t)slots;
+	return slots < POOL_SLOTS_DEFAULT_MIN ? POOL_SLOTS_DEFAULT_MIN : (uint32_t)slots;
 }
 
 uint32_t pool_super_default_shift(uint64_t pool_bytes)
