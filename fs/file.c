@@ -32,6 +32,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "room.h"
+
 #define MS 1000000ull
 #define IDLE_MS 5	/* from the last close to the first look */
 #define IDLE_MAX_MS 25	/* between looks at a mapped inode, as long as they are few */
@@ -403,56 +405,67 @@ static ssize_t write_memory(struct fs *fs, struct handle *handle, const char *by
 	return (ssize_t)size;
 }
 
+/* Room for what a write adds to the extent: what lies behind its end. */
+static int write_room(struct fs *fs, struct handle *handle, size_t size, off_t offset, bool append)
+{
+	struct stat st;
+
+	if (!fs->room_counted || fstat(handle->fd, &st) || (!append && offset + (off_t)size <= st.st_size))
+		return 0;
+	return room_take(fs, append || offset >= st.st_size ? size : size - (size_t)(st.st_size - offset));
+}
+
 ssize_t file_write(struct fs *fs, struct handle *handle, const char *bytes, size_t size, off_t offset,
 		   bool append)
 {
 	struct iovec iov = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = size};
 	ssize_t length;
+	int rc;
 
 	if (handle->kind == HANDLE_MEMORY)
 		return write_memory(fs, handle, bytes, size, offset);
 	if (handle->fd < 0)
 		return handle->kind == HANDLE_TEXT ? -EPERM : -EIO;
+	rc = write_room(fs, handle, size, offset, append);
+	if (rc)
+		return rc;
 	length = pwritev2(handle->fd, &iov, 1, offset, append ? RWF_APPEND : 0);
 	return length < 0 ? -errno : length;
 }
 
-int file_truncate(struct fs *fs, struct inode *inode, uint64_t size_bytes)
+/* Set a file object's size, on a side lane if that may take long. */
+static int resize(struct fs *fs, struct inode *inode, uint64_t size_bytes, uint64_t change)
 {
-	struct cxlshm_client *client = lane_lock(&fs->lanes);
 	struct lane *lane;
 	cxlshm_ref ref;
-	int64_t size = cxlshm_size(client, inode->ref);
-	uint64_t change;
-	int rc = 0;
+	int rc;
 
-	if (size < 0) {
-		rc = (int)size;
-	} else if (inode->kind != CXLSHM_KIND_FILE) {
-		struct cxlshm_stat st;
-
-		rc = cxlshm_stat(client, inode->ref, &st);
-		if (!rc && st.size_bytes != size_bytes)
-			rc = -EPERM;
-	} else {
-		change = size_bytes - (uint64_t)size;
-		if (size_bytes < (uint64_t)size)
-			change = -change;
-		inode_kill_privileges(fs, inode);
-		if (change > LANE_LONG_BYTES) {
-			lane_unlock(&fs->lanes);
-			rc = lane_side_begin(&fs->lanes, inode->ref, 0, &lane, &ref, NULL);
-			if (!rc) {
-				rc = cxlshm_resize(lane->client, ref, size_bytes);
-				lane_side_end(lane, ref, 0);
-				return rc;
-			}
-			client = lane_lock(&fs->lanes);
-		}
-		rc = cxlshm_resize(client, inode->ref, size_bytes);
+	if (change > LANE_LONG_BYTES && !lane_side_begin(&fs->lanes, inode->ref, 0, &lane, &ref, NULL)) {
+		rc = cxlshm_resize(lane->client, ref, size_bytes);
+		lane_side_end(lane, ref, 0);
+		return rc;
 	}
+	rc = cxlshm_resize(lane_lock(&fs->lanes), inode->ref, size_bytes);
 	lane_unlock(&fs->lanes);
 	return rc;
+}
+
+int file_truncate(struct fs *fs, struct inode *inode, uint64_t size_bytes)
+{
+	struct cxlshm_stat st;
+	int rc = cxlshm_stat(lane_lock(&fs->lanes), inode->ref, &st);
+
+	if (!rc && inode->kind == CXLSHM_KIND_FILE)
+		inode_kill_privileges(fs, inode);
+	lane_unlock(&fs->lanes);
+	if (rc)
+		return rc;
+	if (inode->kind != CXLSHM_KIND_FILE)
+		return st.size_bytes == size_bytes ? 0 : -EPERM;
+	if (size_bytes <= st.size_bytes)
+		return resize(fs, inode, size_bytes, st.size_bytes - size_bytes);
+	rc = room_take(fs, size_bytes - st.size_bytes);
+	return rc ? rc : resize(fs, inode, size_bytes, size_bytes - st.size_bytes);
 }
 
 int file_reserve(struct fs *fs, struct inode *inode, int mode, uint64_t offset, uint64_t length)
@@ -463,6 +476,11 @@ int file_reserve(struct fs *fs, struct inode *inode, int mode, uint64_t offset, 
 
 	if (inode->kind != CXLSHM_KIND_FILE)
 		return -EOPNOTSUPP;
+	if (!(mode & FALLOC_FL_PUNCH_HOLE)) {
+		rc = room_take(fs, length);
+		if (rc)
+			return rc;
+	}
 	if (length > LANE_LONG_BYTES &&
 	    !lane_side_begin(&fs->lanes, inode->ref, 0, &lane, &ref, NULL)) {
 		rc = cxlshm_reserve(lane->client, ref, mode, offset, length);

@@ -98,6 +98,9 @@ struct fs {
 	size_t inode_count;	/* L */
 	uint64_t next_generation;	/* L */
 
+	bool room_counted;	/* constant: a plain pool (room.c) */
+	uint64_t room_bytes, room_looked_ns;	/* L */
+
 	struct inode *idle;	/* L: list of idle inodes */
 	uint32_t idle_count, mapped_count;	/* L */
 	uint32_t handle_count, backing_count;	/* L */

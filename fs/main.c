@@ -34,6 +34,7 @@
 #include "monitor.h"
 #include "ops.h"
 #include "options.h"
+#include "room.h"
 
 /* What the starter thread needs. */
 struct starter {
@@ -316,6 +317,7 @@ static int run(const struct options *options, int pipe_fd)
 		lane_stop(&fs->lanes);
 		goto close_pool;
 	}
+	room_start(fs);
 	ops_fill(&ops, fs);
 	status = OPTIONS_EXIT_SYSTEM;
 	if (!make_fuse_args(options, &args))
