@@ -145,12 +145,21 @@ static void rename_keep(struct stage *s, struct cxlshm_client *c)
 	MUST(cxlshm_rename(c, 0, "keep", 0, "kept", 0));
 }
 
-/* Somebody died with both names showing, and then the old one went: nothing is left to do for who recovers. */
+/* Somebody died with both names showing, and then the old one went: the rename came too late and is undone. */
+static void prepare_overtaken(struct stage *s)
+{
+	prepare_names(s);
+	die_at(s, CRASH_cell_exchange_todo, rename_keep, 0);
+	MUST(cxlshm_unlink(s->neighbour, 0, "keep"));
+}
+
+/* And then the new one went, too: nothing is left to do for who recovers. */
 static void prepare_renamed(struct stage *s)
 {
 	prepare_names(s);
 	die_at(s, CRASH_cell_exchange_todo, rename_keep, 0);
 	MUST(cxlshm_unlink(s->neighbour, 0, "keep"));
+	MUST(cxlshm_unlink(s->neighbour, 0, "kept"));
 }
 
 static void act_join(struct stage *s, struct cxlshm_pool *pool)
@@ -165,6 +174,7 @@ const struct scenario names_scenarios[] = {
 	{"names-directories", 2u << 20, prepare_names, act_directories, after_names},
 	{"names-xattrs", 2u << 20, prepare_names, act_xattrs, after_names},
 	{"names-many", 2u << 20, prepare_names, act_many, after_names},
+	{"names-overtaken", 2u << 20, prepare_overtaken, act_join, after_names},
 	{"names-renamed", 2u << 20, prepare_renamed, act_join, after_names},
 	{NULL, 0, NULL, NULL, NULL},
 };

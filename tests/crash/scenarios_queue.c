@@ -114,6 +114,17 @@ static void go_on(struct stage *s, struct cxlshm_pool *pool, int which)
 	MUST(cxlshm_leave(a));
 }
 
+static void act_receive_first(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *a;
+	cxlshm_ref queue;
+
+	MUST(cxlshm_join(pool, "a", 0, &a));
+	MUST(cxlshm_import(a, s->token[0], &queue));
+	REQUIRE(drain(a, queue) == 1);
+	MUST(cxlshm_leave(a));
+}
+
 static void act_queue_more(struct stage *s, struct cxlshm_pool *pool)
 {
 	go_on(s, pool, 0);
@@ -150,17 +161,25 @@ static void offer(struct stage *s, int queue)
 	MUST(cxlshm_export(s->neighbour, copy, &s->token[7]));
 }
 
-/* Somebody died with a reference sent and the tail not moved, somebody else with one received and the head not. */
+/* Somebody died with the only reference sent and the tail not moved. */
 static void prepare_lagging(struct stage *s)
 {
 	prepare_queues(s);
+	drain(s->neighbour, s->held[0]);
 	offer(s, 0);
 	die_at(s, CRASH_queue_send_swapped, send_one, 1);
 }
 
+/* Somebody died with one received of a full queue and the head not moved. */
 static void prepare_lagging_head(struct stage *s)
 {
+	cxlshm_ref ref;
+
 	prepare_queues(s);
+	for (int i = 0; i < 2; i++) {
+		MUST(cxlshm_alloc(s->neighbour, 32, &ref));
+		MUST(cxlshm_queue_send(s->neighbour, s->held[0], ref));
+	}
 	offer(s, 0);
 	die_at(s, CRASH_queue_receive_swapped, receive_one, 1);
 }
@@ -218,7 +237,7 @@ static void act_drop(struct stage *s, struct cxlshm_pool *pool)
 const struct scenario queue_scenarios[] = {
 	{"queue", 1u << 20, prepare_queues, act_queue, after_queues},
 	{"queue-spsc", 1u << 20, prepare_queues, act_spsc, after_queues},
-	{"queue-lagging-tail", 1u << 20, prepare_lagging, act_queue_more, after_queues},
+	{"queue-lagging-tail", 1u << 20, prepare_lagging, act_receive_first, after_queues},
 	{"queue-lagging-head", 1u << 20, prepare_lagging_head, act_queue_more, after_queues},
 	{"queue-sender-lost", 1u << 20, prepare_sender_lost, act_spsc, after_queues},
 	{"queue-receiver-lost", 1u << 20, prepare_receiver_lost, act_spsc_receive, after_queues},
