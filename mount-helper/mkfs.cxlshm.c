@@ -19,12 +19,14 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cxlshm.h"
 #include "tmpfs.h"
 
 #define SIZE_MIN (1ull << 20)
+#define BUSY_TRIES 40	/* of 25 ms: umount(8) returns before the daemon has ended */
 
 struct request {
 	const char *pool;	/* as given */
@@ -301,14 +303,28 @@ static int holds_something(const char *path, char *out, size_t size)
 
 /* ---------------------------------------------------------------- removing */
 
+static void pause_ms(long ms)
+{
+	struct timespec pause = { .tv_nsec = ms * 1000000 };
+	int saved = errno;
+
+	nanosleep(&pause, NULL);
+	errno = saved;
+}
+
 /*
  * Unmount the pool's own tmpfs, and the pool with it.  The kernel refuses while anybody has a file of it
  * open or mapped (a daemon or a native client has its heap open), and then nothing is lost.
  */
 static int unmount_own(const char *path)
 {
-	if (umount2(path, UMOUNT_NOFOLLOW) == 0)
-		return 0;
+	for (int i = 0; i < BUSY_TRIES; i++) {
+		if (umount2(path, UMOUNT_NOFOLLOW) == 0)
+			return 0;
+		if (errno != EBUSY)
+			break;
+		pause_ms(25);
+	}
 	if (errno == EBUSY)
 		return complain("%s: the pool is in use: mounted, or a program has a file of it open or mapped, or "
 				"works in its directory (fuser -vm %s tells which)", path, path);
@@ -320,7 +336,13 @@ static int remove_pool(struct request *r)
 	struct cxlshm_error error;
 
 	if (tmpfs_at(r->path) != TMPFS_OWN) {
-		if (cxlshm_pool_remove(r->path, &error))
+		int rc = cxlshm_pool_remove(r->path, &error);
+
+		for (int i = 1; rc == -EBUSY && i < BUSY_TRIES; i++) {
+			pause_ms(25);
+			rc = cxlshm_pool_remove(r->path, &error);
+		}
+		if (rc)
 			return complain("%s", error.text);
 	} else {
 		if (unmount_own(r->path))

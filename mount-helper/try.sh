@@ -16,7 +16,6 @@ dir=${1:-$HOME/cxlshm-try}
 mkdir -p "$dir"
 dir=$(realpath "$dir")
 pool=$dir/pool mnt=$dir/mnt build=$dir/build file=$mnt/example.bin
-demo_pids=()
 
 root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
@@ -24,12 +23,13 @@ fail() { printf 'try.sh: %s\n' "$*" >&2; exit 1; }
 show() { printf '  $ %s\n' "$*"; "$@" 2>&1 | sed 's/^/    /'; }
 # Milliseconds a command takes, as a remark behind it.
 timed() {
-	local start end what=$1
+	local start end what=$1 rc=0
 	shift
 	start=$(date +%s%N)
-	"$@"
+	"$@" || rc=$?
 	end=$(date +%s%N)
 	timings+=("$(printf '%8.1f ms  %s' "$(((end - start) / 10000))e-2" "$what")")
+	return "$rc"
 }
 timings=()
 wait_for() { # SECONDS COMMAND...
@@ -40,8 +40,13 @@ wait_for() { # SECONDS COMMAND...
 		sleep 0.02
 	done
 }
+# The demonstration's processes say who they are: what we start may be a sudo in front of them.
 clean() {
-	for pid in ${demo_pids[@]+"${demo_pids[@]}"}; do root kill -KILL "$pid" 2>/dev/null || true; done
+	local role
+	for role in reader writer; do
+		[ ! -s "$dir/$role.pid" ] || root kill -KILL "$(cat "$dir/$role.pid")" 2>/dev/null || true
+		rm -f "$dir/$role.pid"
+	done
 }
 trap clean EXIT
 
@@ -78,10 +83,12 @@ root chmod 1777 "$mnt"
 show df -h "$mnt"
 
 say "4. A file"
-example=$(readlink -f "$(command -v python3)")
+# Any real file that is not tiny.
+example=$(find -L /usr/lib /usr/bin -xdev -type f -size +4M -size -64M -readable 2>/dev/null | head -n 1 || true)
+[ -n "$example" ] || example=$(readlink -f /proc/$$/exe)
 rm -f "$file"
-timed "cp of $(($(stat -c %s "$example") >> 10)) KiB" cp "$example" "$file"
-chmod u+w "$file"
+timed "cp of $(basename "$example"), $(($(stat -c %s "$example") >> 10)) KiB" cp "$example" "$file"
+chmod 666 "$file"
 cmp "$example" "$file" || fail "the copy differs"
 show ls -l "$mnt"
 show getfattr --absolute-names -d "$file"
@@ -91,7 +98,9 @@ say "5. Two processes map it; one is also a native client with 1000 objects"
 cat >"$dir/map.py" <<'PYTHON'
 import ctypes, mmap, os, struct, sys, time
 
-role, path, library, pool, said = sys.argv[1:6]
+role, path, library, pool, folder = sys.argv[1:6]
+with open(f"{folder}/{role}.pid", "w") as out:
+    out.write(str(os.getpid()))
 with open(path, "r+b") as f:
     shared = mmap.mmap(f.fileno(), 0)
 if role == "writer":
@@ -106,7 +115,7 @@ if role == "writer":
         if cxlshm.cxlshm_alloc(client, ctypes.c_size_t(64), ctypes.byref(ref)):
             sys.exit("cannot allocate")
 count = 0
-with open(said, "w") as out:
+with open(f"{folder}/{role}.said", "w") as out:
     while True:
         if role == "writer":
             count += 1
@@ -115,24 +124,27 @@ with open(said, "w") as out:
         else:
             time.sleep(0.01)
         out.seek(0)
-        out.write(str(struct.unpack("<Q", shared[0:8])[0]))
+        out.write(f"{struct.unpack('<Q', shared[0:8])[0]:<20}")
         out.flush()
 PYTHON
 start_demo() { # ROLE: as root when we are not, for the writer maps the heap
-	PYTHONDONTWRITEBYTECODE=1 root python3 "$dir/map.py" "$1" "$file" "$library" "$pool" "$dir/$1.said" \
+	PYTHONDONTWRITEBYTECODE=1 root python3 "$dir/map.py" "$1" "$file" "$library" "$pool" "$dir" \
 		>"$dir/$1.log" 2>&1 &
-	demo_pids+=($!)
+	disown	# no word from bash when it is killed
 }
 # The native client's line; its process id is in the third column.
 client_line() { awk '$NF == "try.sh"' "$mnt/.cxlshm/clients"; }
+clean
 rm -f "$dir/reader.said" "$dir/writer.said"
 start_demo reader
 start_demo writer
 has_1000() { [ "$(client_line | awk '{ print $6 }')" -ge 1000 ]; }
 wait_for 10 has_1000 || { cat "$dir/writer.log" >&2; fail "the native client did not come"; }
-wait_for 10 test -s "$dir/reader.said" || { cat "$dir/reader.log" >&2; fail "the reader does not map"; }
+said() { tr -d ' ' <"$dir/$1.said"; }
+sees_writer() { [ "$(said writer)" -ge 100 ] && [ "$(said reader)" -ge 100 ] && [ "$(said reader)" -le "$(said writer)" ]; }
+wait_for 10 sees_writer || { cat "$dir"/*.log >&2; fail "the reader does not see what the writer writes"; }
 show cat "$mnt/.cxlshm/clients"
-echo "  the writer wrote $(cat "$dir/writer.said"), the reader sees $(cat "$dir/reader.said")"
+echo "  the writer counts in the mapped file; the reader sees $(said reader), just now"
 
 say "6. SIGKILL for the writer"
 victim=$(client_line | awk '{ print $3 }')
@@ -156,14 +168,13 @@ PYTHON
 timings+=("$(printf '%8.1f ms  SIGKILL to the last of its 1000 references gone' "$(cat "$dir/recovery")")")
 show cat "$mnt/.cxlshm/clients"
 show grep -E 'clients_recovered|references_recovered' "$mnt/.cxlshm/stats"
-before=$(cat "$dir/reader.said")
 sleep 0.1
-kill -0 "${demo_pids[0]}" || fail "the reader died, too"
-echo "  the reader goes on, and still sees $(cat "$dir/reader.said"), the last that the writer wrote"
-[ "$before" = "$(cat "$dir/reader.said")" ] || fail "somebody still writes"
+last=$(said reader)
+sleep 0.1
+root kill -0 "$(cat "$dir/reader.pid")" || fail "the reader died, too"
+[ "$last" = "$(said reader)" ] || fail "somebody still writes"
+echo "  the reader goes on, and still sees $last: the last that the writer wrote"
 clean
-demo_pids=()
-wait 2>/dev/null || true
 
 say "What it took"
 printf '%s\n' "${timings[@]}"
@@ -173,5 +184,5 @@ sudo=$([ "$(id -u)" = 0 ] || echo 'sudo ')
 cat <<TEXT
   Look round:        ls -la $mnt $mnt/.cxlshm
   Unmount:           ${sudo}umount $mnt
-  Take it all away:  ${sudo}umount $mnt; ${sudo}$build/mount-helper/mkfs.cxlshm --remove $pool; rm -rf $dir
+  Take it all away:  ${sudo}umount $mnt && ${sudo}$build/mount-helper/mkfs.cxlshm --remove $pool && rm -rf $dir
 TEXT

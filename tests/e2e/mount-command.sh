@@ -9,6 +9,7 @@ cp -a /usr/sbin/. "$E2E_DIR/sbin/" || exit 1
 for program in mount.cxlshm mkfs.cxlshm fsck.cxlshm cxlshmfs; do
 	ln -sf "$(command -v $program)" "$E2E_DIR/sbin/$program"
 done
+ln -s "$(command -v mount.cxlshm)" "$E2E_DIR/sbin/mount.fuse.cxlshm"
 mount --bind "$E2E_DIR/sbin" /usr/sbin || exit 1
 
 check "mkfs -t cxlshm" mkfs -t cxlshm --size=64M "$POOL"
