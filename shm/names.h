@@ -47,7 +47,7 @@ struct names_spot {
 	enum object_kind kind;	/* of the inode */
 	uint64_t data;	/* NAMED: the object it stands for */
 	uint64_t entries;	/* DIRECTORY: its counter word */
-	uint32_t mode;	/* of the inode */
+	uint32_t mode;	/* of the inode; names_next() only */
 	uint32_t bytes;	/* in the name */
 	char name[CXLSHM_NAME_MAX + 1];
 };
@@ -78,7 +78,7 @@ int names_is_dir(const struct client *c, uint64_t off);
 /* The edge where a hash ends, and what was there.  -EUCLEAN. */
 int names_seek(struct client *c, uint64_t dir, uint64_t hash, struct names_spot *s);
 
-/* The same for a name, with what there is to know about its inode, all of one moment. */
+/* The same for a name, with what there is to know about a directory or named object, all of one moment. */
 int names_find(struct client *c, uint64_t dir, const struct names_key *key, struct names_spot *s);
 
 /* The entry with the lowest hash from `from` on.  -ENOENT: none. */
