@@ -25,8 +25,9 @@ static const char *const op_names[OPS] = {"alloc+release 64 B, clients", "attach
 					   "join+leave, clients"};
 
 struct shared {
-	uint32_t go;	/* op + 1; 0: wait; OPS + 1: end */
-	uint32_t ready;
+	uint32_t go;	/* a number of its own for each round, times 8, + op; 0: wait; OPS: end */
+	uint32_t begun;	/* workers that have seen this round: nobody sleeps through one */
+	uint32_t ready;	/* and ended it */
 	int32_t rc;
 	double ns[CLIENTS_MAX];	/* processor time an operation */
 	double ops[CLIENTS_MAX];
@@ -91,14 +92,15 @@ static int worker_main(void *arg)
 			usleep(200);
 			continue;
 		}
-		if (go == OPS + 1)
+		if (go % 8 == OPS)
 			break;
+		__atomic_add_fetch(&sh->begun, 1, __ATOMIC_RELEASE);
 		t0 = cpu_ns();
 		while (__atomic_load_n(&sh->go, __ATOMIC_ACQUIRE) == go && !rc) {
-			unsigned some = go == JOIN + 1 ? 1 : 64;
+			unsigned some = go % 8 == JOIN ? 1 : 64;
 
 			for (unsigned i = 0; i < some && !rc; i++)
-				rc = do_op(pool, c, (enum op)(go - 1), own);
+				rc = do_op(pool, c, (enum op)(go % 8), own);
 			ops += some;
 		}
 		sh->ns[w->index] = cpu_ns() - t0;
@@ -113,9 +115,9 @@ static int worker_main(void *arg)
 	return 0;
 }
 
-static void wait_ready(struct shared *sh, uint32_t count)
+static void wait_all(const uint32_t *counter, uint32_t count)
 {
-	while (__atomic_load_n(&sh->ready, __ATOMIC_ACQUIRE) < count)
+	while (__atomic_load_n(counter, __ATOMIC_ACQUIRE) < count)
 		usleep(200);
 }
 
@@ -123,6 +125,7 @@ static void with_clients(struct bench *b, int count, int reps)
 {
 	struct shared *sh = bench_shared(sizeof *sh);
 	struct worker w[CLIENTS_MAX];
+	uint32_t round = 0;
 	struct bench_pool p;
 	int pids[CLIENTS_MAX];
 
@@ -132,7 +135,7 @@ static void with_clients(struct bench *b, int count, int reps)
 		w[i] = (struct worker){sh, p.path, i, b->sample_ns};
 		pids[i] = bench_fork(worker_main, &w[i]);
 	}
-	wait_ready(sh, (uint32_t)count);
+	wait_all(&sh->ready, (uint32_t)count);
 	for (enum op op = 0; op < OPS; op++) {
 		double values[BENCH_REPS_MAX];
 
@@ -140,10 +143,12 @@ static void with_clients(struct bench *b, int count, int reps)
 			double ns = 0, ops = 0, sample = 10 * b->sample_ns * (count < 4 ? 1 : count / 4.0);
 
 			__atomic_store_n(&sh->ready, 0, __ATOMIC_RELAXED);
-			__atomic_store_n(&sh->go, op + 1, __ATOMIC_RELEASE);
+			__atomic_store_n(&sh->begun, 0, __ATOMIC_RELAXED);
+			__atomic_store_n(&sh->go, ++round * 8 + op, __ATOMIC_RELEASE);
+			wait_all(&sh->begun, (uint32_t)count);
 			usleep((useconds_t)(sample / 1e3));
 			__atomic_store_n(&sh->go, 0, __ATOMIC_RELEASE);
-			wait_ready(sh, (uint32_t)count);
+			wait_all(&sh->ready, (uint32_t)count);
 			for (int i = 0; i < count; i++) {
 				ns += sh->ns[i];
 				ops += sh->ops[i];
@@ -156,7 +161,7 @@ static void with_clients(struct bench *b, int count, int reps)
 			bench_report(b, op_names[op], count, "cxlshm", "ns", values, reps);
 		sh->rc = 0;
 	}
-	__atomic_store_n(&sh->go, OPS + 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&sh->go, 8 + OPS, __ATOMIC_RELEASE);
 	for (int i = 0; i < count; i++)
 		bench_wait(pids[i]);
 	bench_pool_gone(b, &p);

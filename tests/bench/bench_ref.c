@@ -313,7 +313,8 @@ static int ours_open(struct bench *b, struct ours *o, const char *name, uint32_t
 	BENCH_OK(cxlshm_cell_store(s[0].client, s[0].hub, 0, s[0].shared));
 	BENCH_OK(cxlshm_cell_store(s[0].client, s[0].hub, 1, s[0].shared));
 	for (int i = 0; i < 2; i++)
-		BENCH_OK(cxlshm_field_store(s[i].client, s[i].fields, 0, s[i].shared));
+		for (uint32_t k = 0; k < 2; k++)
+			BENCH_OK(cxlshm_field_store(s[i].client, s[i].fields, k, s[i].shared));
 	return 0;
 }
 

@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: MIT
 # run.sh: build and run every benchmark, print one table, write results.md and results.svg beside this file.
 #
-# usage: run.sh [--quick] [--only GROUP] [--no-install]
+# usage: run.sh [--quick] [--only GROUP] [--no-install] [--no-rt]
 #   --quick       about 3 minutes: fewer repetitions, smaller sizes (default: all, up to 25 minutes)
 #   --only GROUP  alloc, ref, queue, names, recover, grow, files, tree, fio; may be given more than once.
 #                 Its table goes to the build directory; results.md is only written by a run of everything
 #   --no-install  do not apt-get missing peers (it is done as root only)
+#   --no-rt       ordinary priority; as root, what needs no daemon otherwise runs above ordinary processes
+#                 (SCHED_RR 1), so that whatever else this machine does shows less
 #
 # Environment: BENCH_BUILD build directory (default: $TMPDIR/cxlshm-bench-build), BENCH_DIR a tmpfs to work in
 # (default: /dev/shm).
@@ -18,7 +20,7 @@ set -u -o pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 build=${BENCH_BUILD:-${TMPDIR:-/tmp}/cxlshm-bench-build}
-quick= only=() install=1
+quick= only=() install=1 rt=1
 all_groups=(alloc ref queue names recover grow files tree fio)
 
 while [ $# -gt 0 ]; do
@@ -31,6 +33,7 @@ while [ $# -gt 0 ]; do
 		shift
 		;;
 	--no-install) install= ;;
+	--no-rt) rt= ;;
 	-h | --help) sed -n '3,/^set/p' "$0" | sed 's/^# \{0,1\}//;$d'; exit 0 ;;
 	*) echo "run.sh: unknown option '$1' (try --help)" >&2; exit 2 ;;
 	esac
@@ -93,18 +96,22 @@ trap cleanup EXIT
 trap 'cleanup; exit 130' INT TERM HUP
 lines=$work/lines.tsv
 : >"$lines"
-collect() {	# run a program, keep its lines, show them
+collect() {	# group, then a program to run: keep its lines, show them
+	local group=$1
+	shift
 	timeout 900 "$@" | tee -a "$lines" | awk -F '\t' '
 		$1 == "R" { printf "  %-52s %-18s %12.2f %s\n", $3 ($4 ? " " $4 : ""), $5, $7, $6 }
 		$1 == "S" { printf "  %-52s %-18s skipped: %s\n", $3, $5, $6 }' >&2 ||
-		printf 'S\t%s\tall\t0\tall\tit ended with an error\n' "$(basename "$1")" >>"$lines"
+		printf 'S\t%s\tall\t0\tall\tit ended with an error\n' "$group" >>"$lines"
 }
 skip() { printf 'S\t%s\tall\t0\t%s\t%s\n' "$1" "$2" "$3" | tee -a "$lines" >&2; }
 
+priority=()
+[ -n "$rt" ] && chrt -r 1 true 2>/dev/null && priority=(chrt -r 1)
 for g in alloc ref queue names recover grow; do
 	wanted $g || continue
 	say "$g"
-	collect "$bin/bench_$g" -m $quick
+	collect $g "${priority[@]}" "$bin/bench_$g" -m $quick
 done
 
 # ---- file systems: each a daemon in the foreground, on processor 0 ----
@@ -145,7 +152,7 @@ if wanted files || wanted tree || wanted fio || wanted recover; then
 		elif start cxlshm "$build/fs/cxlshmfs" -f -o size=3G @SRC@ @MNT@; then
 			if wanted recover; then
 				say "recover, with the daemon"
-				BENCH_DAEMON_POOL=$work/src.cxlshm collect "$bin/bench_recover" -m $quick
+				BENCH_DAEMON_POOL=$work/src.cxlshm collect recover "$bin/bench_recover" -m $quick
 			fi
 		fi
 		if wanted files || wanted tree || wanted fio; then
@@ -173,7 +180,7 @@ if wanted files || wanted tree || wanted fio || wanted recover; then
 fi
 if wanted files; then
 	say files
-	collect taskset -c 0 "$bin/bench_files" -m $quick "${targets[@]}"
+	collect files taskset -c 0 "$bin/bench_files" -m $quick "${targets[@]}"
 	for t in "${targets[@]}"; do rm -rf "${t#*=}"/*; done
 fi
 for g in tree fio; do
@@ -182,7 +189,7 @@ for g in tree fio; do
 	mkdir -p "$work/$g"
 	reps=5
 	[ -n "$quick" ] && { [ $g = tree ] && reps=3 || reps=1; }
-	collect taskset -c 0 "$here/tree.sh" $g "$work/$g" $reps "${targets[@]}"
+	collect $g taskset -c 0 "$here/tree.sh" $g "$work/$g" $reps "${targets[@]}"
 	rm -rf "${work:?}/$g"
 done
 
