@@ -33,6 +33,8 @@ int dir_lookup(struct fs *fs, struct inode *parent, const char *name, struct fus
 
 	if (!rc)
 		rc = inode_entry(fs, ref, entry);
+	if (!rc)
+		inode_hint(fs, entry, parent, name);
 	lane_unlock(&fs->lanes);
 	return rc;
 }
@@ -111,6 +113,8 @@ int dir_make(struct fs *fs, struct inode *parent, const char *name, mode_t mode,
 		cxlshm_release(client, ref);
 	else
 		rc = inode_entry(fs, ref, entry);
+	if (!rc)
+		inode_hint(fs, entry, parent, name);
 unlock:
 	lane_unlock(&fs->lanes);
 	return rc;
@@ -127,6 +131,8 @@ int dir_link(struct fs *fs, struct inode *inode, struct inode *parent, const cha
 		rc = cxlshm_attach(client, inode->ref, &ref);
 	if (!rc)
 		rc = inode_entry(fs, ref, entry);
+	if (!rc)
+		inode_hint(fs, entry, parent, name);
 	lane_unlock(&fs->lanes);
 	return rc;
 }
@@ -344,6 +350,8 @@ static int add_next(struct fs *fs, struct filler *filler, const struct inode *in
 		memset(&entry, 0, sizeof(entry));
 		entry.attr.st_ino = dirent.id;
 		entry.attr.st_mode = dirent.mode;
+	} else {
+		inode_hint(fs, &entry, inode, dirent.name);
 	}
 	add(filler, dirent.name, &entry, next + OFFSET_SHIFT);
 	*position = next;

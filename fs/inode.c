@@ -76,6 +76,12 @@ static void take_out(struct fs *fs, struct inode *inode)
 	fs->inode_count--;
 }
 
+static void free_inode(struct inode *inode)
+{
+	free(inode->hint_name);
+	free(inode);
+}
+
 struct inode *inode_find(struct fs *fs, uint64_t id)
 {
 	struct inode *inode = fs->buckets[bucket_of(fs, id)];
@@ -110,7 +116,7 @@ void inode_stop(struct fs *fs)
 			struct inode *inode = fs->buckets[i];
 
 			fs->buckets[i] = inode->next;
-			free(inode);
+			free_inode(inode);
 		}
 	}
 	free(fs->buckets);
@@ -131,7 +137,7 @@ static void show(const struct fs *fs, const struct cxlshm_stat *st, struct stat 
 	out->st_uid = options->show_uid ? options->uid : st->uid;
 	out->st_gid = options->show_gid ? options->gid : st->gid;
 	if (options->show_umask && !S_ISLNK(st->mode))
-		out->st_mode = (st->mode & S_IFMT) | (0777 & ~options->umask);
+		out->st_mode = st->mode & ~options->umask;
 	out->st_size = (off_t)st->size_bytes;
 	out->st_blocks = (blkcnt_t)((st->used_bytes + 511) / 512);
 	out->st_blksize = 4096;
@@ -190,6 +196,18 @@ release:
 	return rc;
 }
 
+void inode_hint(struct fs *fs, const struct fuse_entry_param *entry, const struct inode *parent,
+		const char *name)
+{
+	struct inode *inode = inode_of(fs, entry->ino);
+
+	inode->hint_parent = inode_node_id(fs, parent);
+	if (inode->hint_name && !strcmp(inode->hint_name, name))
+		return;
+	free(inode->hint_name);
+	inode->hint_name = strdup(name);
+}
+
 int inode_control_entry(struct fs *fs, enum control_kind kind, uint64_t object_id,
 			struct fuse_entry_param *entry)
 {
@@ -230,7 +248,7 @@ uint64_t inode_unref(struct fs *fs, struct inode *inode)
 			token = 0;
 		}
 	}
-	free(inode);
+	free_inode(inode);
 	return token;
 }
 

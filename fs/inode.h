@@ -12,7 +12,8 @@
  * | call                                             | lock       |
  * | inode_of, inode_node_id                          | any        |
  * | inode_entry, inode_control_entry, inode_find,    | locked     |
- * | inode_attr, inode_unref, inode_kill_privileges   |            |
+ * | inode_hint, inode_attr, inode_unref,             |            |
+ * | inode_kill_privileges                            |            |
  * | inode_getattr, inode_setattr, inode_forget, inode_readlink | not locked |
  */
 #ifndef CXLSHMFS_INODE_H
@@ -58,6 +59,8 @@ struct inode {
 	uint32_t backed_opens;	/* L: of them, those that use backing_id */
 	int backing_id;	/* L: 0: none.  One for all opens, as the kernel demands */
 	uint64_t size_bytes;	/* L: when last looked at */
+	uint64_t hint_parent;	/* L: node id of the directory it was last looked up in (prune.c) */
+	char *hint_name;	/* L: and its name there; NULL: not known */
 
 	/* After its last close: closing is put off a moment, and a mapping may hold it on (file.c). */
 	cxlshm_ref idle_ref;	/* L: 0: not idle */
@@ -141,6 +144,10 @@ int inode_entry(struct fs *fs, cxlshm_ref ref, struct fuse_entry_param *entry);
 /* The same for a node of the .cxlshm/ tree; the caller fills in entry->attr.  Locked. */
 int inode_control_entry(struct fs *fs, enum control_kind kind, uint64_t object_id,
 			struct fuse_entry_param *entry);
+
+/* Remember under which name the kernel knows an inode just given out with inode_entry().  Locked. */
+void inode_hint(struct fs *fs, const struct fuse_entry_param *entry, const struct inode *parent,
+		const char *name);
 
 /* The inode of object id if the table has it, else NULL.  Locked. */
 struct inode *inode_find(struct fs *fs, uint64_t id);

@@ -34,6 +34,7 @@
 #include "monitor.h"
 #include "ops.h"
 #include "options.h"
+#include "prune.h"
 #include "room.h"
 
 /* What the starter thread needs. */
@@ -240,6 +241,7 @@ static int serve(struct fs *fs, int pipe_fd)
 {
 	struct starter starter = {.fs = fs, .main = pthread_self(), .pipe_fd = pipe_fd};
 	struct monitor *monitor = NULL;
+	struct prune *prune = NULL;
 	sigset_t all, before;
 	int status = OPTIONS_EXIT_SYSTEM, rc;
 
@@ -249,7 +251,9 @@ static int serve(struct fs *fs, int pipe_fd)
 	}
 	if (fuse_set_signal_handlers(fs->session))
 		goto unmount;
-	rc = monitor_start(fs, &monitor);
+	rc = prune_start(fs, &prune);
+	if (!rc)
+		rc = monitor_start(fs, prune, &monitor);
 	if (rc) {
 		fprintf(stderr, "cxlshmfs: cannot start a thread: %s\n", strerror(-rc));
 		goto handlers;
@@ -268,6 +272,7 @@ static int serve(struct fs *fs, int pipe_fd)
 	fuse_remove_signal_handlers(fs->session);
 	signal(SIGTERM, SIG_IGN);
 	monitor_end(monitor);
+	prune_stop(prune);
 	end_starter(&starter);
 	lane_stop(&fs->lanes);
 	monitor_stop(monitor);
@@ -276,6 +281,8 @@ handlers:
 	fuse_remove_signal_handlers(fs->session);
 	if (monitor)
 		monitor_end(monitor);
+	if (prune)
+		prune_stop(prune);
 unmount:
 	passthrough_unmount(fs->passthrough, fs->session);
 	lane_stop(&fs->lanes);

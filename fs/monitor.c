@@ -43,6 +43,7 @@ struct process {
 
 struct monitor {
 	struct fs *fs;
+	struct prune *prune;	/* told of deaths */
 	pthread_t watcher, worker;
 	int epoll_fd;
 	int clients_fd;	/* eventfd: a client joined or left, or stop */
@@ -91,6 +92,7 @@ static uint32_t recover(struct monitor *monitor)
 	}
 	if (!recovery.clients)
 		return 0;
+	prune_kick(monitor->prune);	/* the dead may have held what had lost its names */
 	atomic_fetch_add(&fs->deaths, recovery.clients);
 	atomic_fetch_add(&fs->deaths_references, recovery.references);
 	atomic_fetch_add(&fs->deaths_ns, recovery.duration_ns);
@@ -223,7 +225,7 @@ static int add_event(int epoll_fd, int fd, void *key)
 	return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
 
-int monitor_start(struct fs *fs, struct monitor **out)
+int monitor_start(struct fs *fs, struct prune *prune, struct monitor **out)
 {
 	struct monitor *monitor = calloc(1, sizeof(*monitor));
 	sigset_t all, before;
@@ -232,6 +234,7 @@ int monitor_start(struct fs *fs, struct monitor **out)
 	if (!monitor)
 		return -ENOMEM;
 	monitor->fs = fs;
+	monitor->prune = prune;
 	monitor->clients_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	monitor->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	rc = monitor->clients_fd < 0 || monitor->epoll_fd < 0 ? -errno : 0;

@@ -6,11 +6,12 @@
 #define CXLSHMFS_MONITOR_H
 
 #include "inode.h"
+#include "prune.h"
 
 struct monitor;
 
 /* Start the monitor's threads.  Owns: the caller stops it with monitor_stop().  Returns 0 or -errno. */
-int monitor_start(struct fs *fs, struct monitor **monitor);
+int monitor_start(struct fs *fs, struct prune *prune, struct monitor **monitor);
 
 /*
  * Stop, in two steps around lane_stop(): our own clients' leaving is what wakes the thread that

@@ -28,8 +28,8 @@ void room_start(struct fs *fs)
 	struct stat pool, parent;
 
 	snprintf(above, sizeof(above), "%s/..", fs->options->pool);
-	fs->room_counted = !fs->options->sparse &&
-			   (stat(fs->options->pool, &pool) || stat(above, &parent) || pool.st_dev == parent.st_dev);
+	if (stat(fs->options->pool, &pool) || stat(above, &parent) || pool.st_dev == parent.st_dev)
+		fs->room_counted = !fs->options->sparse;
 }
 
 /* Take bytes from what is known to be free.  Locked. */

@@ -3,8 +3,8 @@
  * room.h: keeping a plain pool to its size.
  *
  * A pool on a tmpfs of its own is kept to its size by the kernel, and nothing here does anything.  A plain
- * pool shares its file system, so the daemon counts what files grow by through its hands: truncate, fallocate,
- * and writes that it serves.  Writes with passthrough it does not see.
+ * pool shares its file system, so the daemon counts what files grow by through its hands: truncate,
+ * fallocate, and writes that it serves.  Writes with passthrough it does not see.
  */
 #ifndef CXLSHMFS_ROOM_H
 #define CXLSHMFS_ROOM_H
