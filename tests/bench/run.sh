@@ -7,7 +7,7 @@
 #   --only GROUP  alloc, ref, queue, names, recover, grow, files, tree, fio; may be given more than once.
 #                 Its table goes to the build directory; results.md is only written by a run of everything
 #   --no-install  do not apt-get missing peers (it is done as root only)
-#   --no-rt       ordinary priority; as root, what needs no daemon otherwise runs above ordinary processes
+#   --no-rt       ordinary priority; as root, programs and daemons otherwise run above ordinary processes
 #                 (SCHED_RR 1), so that whatever else this machine does shows less
 #
 # Environment: BENCH_BUILD build directory (default: $TMPDIR/cxlshm-bench-build), BENCH_DIR a tmpfs to work in
@@ -133,7 +133,7 @@ start() {	# label, command, with @SRC@ and @MNT@
 		argument=${argument//@SRC@/$src}
 		command+=("${argument//@MNT@/$mnt}")
 	done
-	taskset -c 0 "${command[@]}" >"$work/log.$label" 2>&1 &
+	"${priority[@]}" taskset -c 0 "${command[@]}" >"$work/log.$label" 2>&1 &
 	daemons+=($!)
 	if wait_mounted "$mnt" $!; then
 		targets+=("$label=$mnt")
@@ -180,7 +180,7 @@ if wanted files || wanted tree || wanted fio || wanted recover; then
 fi
 if wanted files; then
 	say files
-	collect files taskset -c 0 "$bin/bench_files" -m $quick "${targets[@]}"
+	collect files "${priority[@]}" taskset -c 0 "$bin/bench_files" -m $quick "${targets[@]}"
 	for t in "${targets[@]}"; do rm -rf "${t#*=}"/*; done
 fi
 for g in tree fio; do
@@ -189,7 +189,7 @@ for g in tree fio; do
 	mkdir -p "$work/$g"
 	reps=5
 	[ -n "$quick" ] && { [ $g = tree ] && reps=3 || reps=1; }
-	collect $g taskset -c 0 "$here/tree.sh" $g "$work/$g" $reps "${targets[@]}"
+	collect $g "${priority[@]}" taskset -c 0 "$here/tree.sh" $g "$work/$g" $reps "${targets[@]}"
 	rm -rf "${work:?}/$g"
 done
 
