@@ -370,9 +370,10 @@ int cxlshm_rmdir(struct cxlshm_client *client, cxlshm_ref dir, const char *path)
 
 /*
  * Rename, by default replacing what the new name named (as rename(2): -ENOTEMPTY, -EISDIR, -ENOTDIR).
- * While it runs both names may show, never neither.  -EINVAL: a directory into itself.
- * Threads: moving a directory into another directory waits for another such move, if its caller lives.
- * Crash: completed by recovery once the new name shows.
+ * While it runs both names may show, never neither.  -EINVAL: a directory into itself.  -EBUSY: an empty path.
+ * With CXLSHM_EXCHANGE both names show for a moment what the old one named.
+ * Threads: renaming a directory waits for another such rename, if its caller lives.
+ * Crash: completed by recovery once the new name shows, or taken back if the old one was taken meanwhile.
  */
 int cxlshm_rename(struct cxlshm_client *client, cxlshm_ref old_dir, const char *old_path,
 		  cxlshm_ref new_dir, const char *new_path, unsigned flags);

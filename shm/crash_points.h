@@ -90,6 +90,7 @@
 	X(names, entry_filled)                                                                     \
 	X(names, split_built)                                                                      \
 	X(names, move_taken)                                                                       \
+	X(names, renamed)                                                                          \
 	X(names, todo_cleared)                                                                     \
 	X(xattr, built)
 

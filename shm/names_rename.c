@@ -263,6 +263,7 @@ static int put(struct client *c, struct rename *r)
 	rc = cell_exchange(c, r->new.edge, r->new.word, r->entry, &todo);
 	if (rc)
 		return rc;
+	CRASH_POINT(c, names, renamed);
 	r->rows.replaced = r->entry;
 	return 0;
 }
@@ -286,7 +287,6 @@ static int try_rename(struct client *c, struct rename *r)
 		rc = begin_move(c);
 		if (!rc)
 			rc = look(c, r);
-		/* Now a directory where it was none?  Only with dir_move in hand from the start. */
 	}
 	if (!rc && (r->directory || r->exchange_directory) && !a64_load_relaxed(&c->slot->moving_dir))
 		rc = -EAGAIN;

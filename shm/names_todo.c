@@ -186,6 +186,8 @@ static struct root_fmt *row_spare(struct client *c, const struct names_rows *row
 
 	if (rows)
 		return rows->spare;
+	if (!c->root_free)	/* acting for a dead client, no more rows can be had */
+		return NULL;
 	return root_take(c, &row) ? NULL : row;
 }
 

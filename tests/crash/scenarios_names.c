@@ -149,7 +149,7 @@ static void rename_keep(struct stage *s, struct cxlshm_client *c)
 static void prepare_overtaken(struct stage *s)
 {
 	prepare_names(s);
-	die_at(s, CRASH_cell_exchange_todo, rename_keep, 0);
+	die_at(s, CRASH_names_renamed, rename_keep, 0);
 	MUST(cxlshm_unlink(s->neighbour, 0, "keep"));
 }
 
@@ -157,7 +157,7 @@ static void prepare_overtaken(struct stage *s)
 static void prepare_renamed(struct stage *s)
 {
 	prepare_names(s);
-	die_at(s, CRASH_cell_exchange_todo, rename_keep, 0);
+	die_at(s, CRASH_names_renamed, rename_keep, 0);
 	MUST(cxlshm_unlink(s->neighbour, 0, "keep"));
 	MUST(cxlshm_unlink(s->neighbour, 0, "kept"));
 }
