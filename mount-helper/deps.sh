@@ -30,7 +30,7 @@ want() {
 missing() {
 	local have
 	have=" $(dpkg-query -W -f '${Status} ${binary:Package}\n' 2>/dev/null |
-		sed -n 's/^install ok installed \([^:]*\).*/\1/p' | tr '\n' ' ') "
+		sed -nE 's/^install ok (installed|triggers-[a-z]+) ([^:]*).*/\2/p' | tr '\n' ' ') "
 	for package in $(want "$@"); do
 		case $have in *" $package "*) ;; *) echo "$package" ;; esac
 	done
