@@ -79,9 +79,12 @@ int cxlshm_pool_create(const char *path, const struct cxlshm_pool_options *optio
 	}
 	if (rc)
 		error_set(error, rc, "%s: no memory for the root directory: %s", path, strerror(-rc));
+	else if ((rc = pool_seal(pool, off)))
+		error_set(error, rc, "%s: cannot write the superblock: %s", path, strerror(-rc));
+	if (rc)
+		pool_discard(pool);
 	else
-		rc = pool_seal(pool, off);
-	pool_unmap(pool);
+		pool_unmap(pool);
 	return rc;
 }
 

@@ -9,7 +9,7 @@ cp -a /usr/sbin/. "$E2E_DIR/sbin/" || exit 1
 for program in mount.cxlshm mkfs.cxlshm fsck.cxlshm cxlshmfs; do
 	ln -sf "$(command -v $program)" "$E2E_DIR/sbin/$program"
 done
-ln -s "$(command -v mount.cxlshm)" "$E2E_DIR/sbin/mount.fuse.cxlshm"
+[ -e "$E2E_DIR/sbin/mount.fuse.cxlshm" ] || ln -sf mount.cxlshm "$E2E_DIR/sbin/mount.fuse.cxlshm"	# as installed: what mount -o remount looks for
 mount --bind "$E2E_DIR/sbin" /usr/sbin || exit 1
 
 check "mkfs -t cxlshm" mkfs -t cxlshm --size=64M "$POOL"
