@@ -212,10 +212,18 @@ ssize_t control_read_folder(struct fs *fs, fuse_req_t req, struct handle *handle
 	return (ssize_t)used;
 }
 
-/* Access control lists are not kept, and saying so lets programs fall back to the mode. */
-static bool is_acl(const char *name)
+/*
+ * Is it in a name space whose attributes are kept?  Access control lists (system.) are not, and saying so
+ * lets programs fall back to the mode.
+ */
+static bool is_kept(const char *name)
 {
-	return !strncmp(name, "system.posix_acl_", 17);
+	static const char *const spaces[] = {"user.", "trusted.", "security."};
+
+	for (size_t i = 0; i < sizeof(spaces) / sizeof(spaces[0]); i++)
+		if (!strncmp(name, spaces[i], strlen(spaces[i])))
+			return true;
+	return false;
 }
 
 int64_t control_getxattr(struct fs *fs, struct inode *inode, const char *name, char *value, size_t size)
@@ -223,7 +231,7 @@ int64_t control_getxattr(struct fs *fs, struct inode *inode, const char *name, c
 	char made_up[1024];
 	int64_t length;
 
-	if (is_acl(name))
+	if (!is_kept(name))
 		return -EOPNOTSUPP;
 	if (strncmp(name, PREFIX, sizeof(PREFIX) - 1)) {
 		length = cxlshm_getxattr(lane_lock(&fs->lanes), inode->ref, name, value, size);
@@ -271,7 +279,7 @@ int control_setxattr(struct fs *fs, struct inode *inode, const char *name, const
 {
 	int rc;
 
-	if (is_acl(name))
+	if (!is_kept(name))
 		return -EOPNOTSUPP;
 	if (!strncmp(name, PREFIX, sizeof(PREFIX) - 1))
 		return -EPERM;
@@ -284,7 +292,7 @@ int control_removexattr(struct fs *fs, struct inode *inode, const char *name)
 {
 	int rc;
 
-	if (is_acl(name))
+	if (!is_kept(name))
 		return -EOPNOTSUPP;
 	if (!strncmp(name, PREFIX, sizeof(PREFIX) - 1))
 		return -EPERM;

@@ -49,6 +49,7 @@ struct monitor {
 	int clients_fd;	/* eventfd: a client joined or left, or stop */
 	_Atomic bool stop;
 	struct process *processes;	/* W, R: worker */
+	bool died;	/* somebody was found dead; W, R: worker */
 };
 
 static uint64_t now_ns(void)
@@ -139,7 +140,9 @@ static int see_client(void *arg, const struct cxlshm_client_info *info)
 	if (process->fd < 0 || epoll_ctl(monitor->epoll_fd, EPOLL_CTL_ADD, process->fd, &event)) {
 		if (process->fd >= 0)
 			close(process->fd);
-		free(process);	/* dead already, or not ours to see: the rounds find it */
+		else if (!info->alive)
+			monitor->died = true;	/* since it joined */
+		free(process);	/* else not ours to see: the rounds find it */
 		return 0;
 	}
 	process->next = monitor->processes;
@@ -183,7 +186,7 @@ static void *work(void *arg)
 	int count = 0;
 
 	while (!atomic_load(&monitor->stop)) {
-		bool died = false, changed = false;
+		bool changed = false;
 		eventfd_t value;
 
 		for (int i = 0; i < count; i++) {
@@ -193,24 +196,29 @@ static void *work(void *arg)
 			} else if (events[i].data.ptr == &fs->wake_fd) {
 				eventfd_read(fs->wake_fd, &value);
 			} else {
-				died = true;
+				monitor->died = true;
 			}
 		}
-		if (died)
+		if (monitor->died) {
+			monitor->died = false;
 			recover_soon(monitor);
+			changed = true;
+		}
 		now = now_ns();
 		if (now >= round_due) {
 			recover(monitor);
 			changed = true;
 			round_due = now + ROUND_MS * MS;
 		}
-		if (died || changed)
+		if (changed)
 			see_clients(monitor, true);
 		idle_due = file_idle_work(fs);
 		/* file.c stores an earlier time and wakes us, if it comes after this look */
 		if (idle_due < UINT64_MAX)
 			atomic_store(&fs->wake_due_ns, idle_due);
 		now = now_ns();
+		if (monitor->died)
+			idle_due = now;
 		count = epoll_wait(monitor->epoll_fd, events, EVENTS,
 				   timeout_ms(idle_due < round_due ? idle_due : round_due, now));
 	}
