@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "alloc.h"
 #include "check_state.h"
 
 #ifndef MADV_POPULATE_READ
@@ -236,6 +237,16 @@ static int run_add(struct check *c, uint32_t segment, uint32_t page, const struc
 	return 0;
 }
 
+/* The size class of a run: of its own if it has one block, which no class is as large as, or not in that place. */
+uint32_t check_run_bin(const struct page_fmt *p)
+{
+	uint32_t bin = p->block_bytes >> 4 <= alloc_bin_units(BINS - 1) ? alloc_bin(p->block_bytes >> 4) : BIN_NONE;
+
+	if (p->capacity == 1 && p->bin == BIN_NONE)
+		return BIN_NONE;
+	return bin < BINS && alloc_bin_units(bin) == p->block_bytes >> 4 ? bin : BIN_NONE;
+}
+
 /* Does the geometry of the run at this page make sense?  One line if not. */
 static int run_sane(struct check *c, uint32_t segment, uint32_t page, const struct page_fmt *p)
 {
@@ -257,6 +268,9 @@ static int run_sane(struct check *c, uint32_t segment, uint32_t page, const stru
 	if (a32_load_relaxed(&p->frontier) > p->capacity)
 		check_broken(c, "segment %u page %u: the frontier is %u, behind its %u blocks", segment, page,
 			      a32_load_relaxed(&p->frontier), p->capacity);
+	if (p->bin != check_run_bin(p))
+		check_problem(c, "segment %u page %u: blocks of %" PRIu64 " bytes are of size class %d, not %d", segment,
+			      page, p->block_bytes, (int)check_run_bin(p), (int)p->bin);
 	for (uint32_t i = 1; i < p->pages && page + i < PAGES_PER_SEGMENT; i++)
 		if (a32_load_relaxed(&p[i].kind) != PAGE_BODY || p[i].head != page) {
 			check_broken(c, "segment %u page %u should belong to the run at page %u (kind %u, head %u)",

@@ -300,6 +300,7 @@ static uint64_t fix_pages(struct check *c, uint32_t segment, const uint32_t *use
 			p->used = used[r - 1];
 			p->flags = 0;
 			p->next = p->prev = 0;
+			p->bin = check_run_bin(p);
 			a32_store_relaxed(&p->frontier, c->runs[r - 1].frontier);
 			continue;
 		}

@@ -120,6 +120,7 @@ int check_segments(struct check *c);
 int check_pages(struct check *c);
 int check_blocks(struct check *c);
 int check_lists(struct check *c);
+uint32_t check_run_bin(const struct page_fmt *p);
 
 /* check_walk.c */
 int check_references(struct check *c);

@@ -143,6 +143,7 @@ DAMAGE(mask_wrong) { page(w, 0)->free = ~0ull; }
 DAMAGE(frontier_far) { a32_store_relaxed(&page(w, 1)->frontier, 1000000); }
 DAMAGE(block_bytes_zero) { page(w, 4)->block_bytes = 0; }
 DAMAGE(pages_too_many) { page(w, 4)->pages = 100; }
+DAMAGE(size_class_wrong) { page(w, 1)->bin = 5; }
 DAMAGE(page_kind_unknown) { a32_store_relaxed(&page(w, 9)->kind, 77); }
 DAMAGE(page_of_roots_lost) { a32_store_relaxed(&page(w, 10)->kind, PAGE_ROOTS); }
 
@@ -273,6 +274,7 @@ static struct damage damages[] = {
 	D(frontier_far, "the frontier is 1000000"),
 	D(block_bytes_zero, "do not fit into"),
 	D(pages_too_many, "a run of 100 pages"),
+	D(size_class_wrong, "are of size class 4, not 5"),
 	D(page_kind_unknown, "is of kind 77"),
 	D(page_of_roots_lost, "holds roots of nobody"),
 	D(dead_list_cut, "on no client's dead list"),

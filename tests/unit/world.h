@@ -21,6 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "alloc.h"
 #include "client.h"
 #include "names.h"
 #include "off.h"
@@ -93,7 +94,7 @@ static inline void world_run(const struct world *w, uint32_t segment, uint32_t p
 	p->capacity = (uint32_t)(((uint64_t)pages << w->pool->page_shift) / block_bytes);
 	a32_store_relaxed(&p->frontier, frontier);
 	p->used = frontier;
-	p->bin = 0xffffffffu;
+	p->bin = p->capacity > 1 ? alloc_bin(block_bytes >> 4) : BIN_NONE;
 }
 
 static inline void world_make(const struct world *w, uint64_t off, enum object_kind kind, uint32_t count,
