@@ -240,11 +240,20 @@ struct pair {
 	uint64_t ops;
 };
 
+void bench_lower(void)
+{
+	const struct sched_param lowest = {.sched_priority = sched_get_priority_min(SCHED_RR)};
+
+	if (sched_getscheduler(0) == SCHED_RR)
+		(void)sched_setscheduler(0, SCHED_RR, &lowest);
+}
+
 static void *pair_thread(void *arg)
 {
 	struct pair *p = arg;
 
 	bench_pin(p->cpu);
+	bench_lower();
 	while (!__atomic_load_n(p->go, __ATOMIC_ACQUIRE))
 		bench_pause();
 	while (__atomic_load_n(p->go, __ATOMIC_ACQUIRE) == 1 && !p->rc) {
@@ -347,6 +356,7 @@ int bench_fork(int (*body)(void *arg), void *arg)
 		bench_die("fork", -errno);
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		bench_lower();
 		signal(SIGINT, SIG_DFL);
 		signal(SIGTERM, SIG_DFL);
 		_exit(body(arg));

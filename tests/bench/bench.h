@@ -118,6 +118,8 @@ int bench_fork(int (*body)(void *arg), void *arg);
 /* Wait for it: its exit status, or 128 + signal. */
 int bench_wait(int pid);
 void bench_pin(int cpu);
+/* Run by SCHED_RR (see run.sh): at its lowest priority, so that who only waits for us is above. */
+void bench_lower(void);
 /* Zeroed memory that forked children share. */
 void *bench_shared(size_t bytes);
 

@@ -237,6 +237,7 @@ static void *xmalloc_free(void *arg)
 	struct heap *h = x->h;
 
 	bench_pin(1);
+	bench_lower();
 	for (;;) {
 		uint64_t t0;
 
@@ -362,10 +363,17 @@ static void memory_case(struct bench *b, struct heap **heaps, int count, uint64_
 
 		heaps[i]->bytes = bytes;
 		*each = -1;
-		if (heaps[i]->alloc)
+		if (heaps[i]->alloc) {
 			bench_wait(bench_fork(memory_measure, &m));
-		else
+		} else {
+			struct heap fresh = *heaps[i];
+
+			BENCH_OK(bench_pool(b, &fresh.pool, 2ull << 30, 0, CXLSHM_FAILURE_PROCESS));
+			BENCH_OK(cxlshm_join(fresh.pool.pool, "bench", 0, &fresh.client));
+			m.h = &fresh;
 			memory_measure(&m);
+			bench_pool_gone(b, &fresh.pool);
+		}
 		if (*each >= 0)
 			bench_report(b, name, 0, heaps[i]->name, "bytes", each, 1);
 	}

@@ -8,12 +8,12 @@
 #                 Its table goes to the build directory; results.md is only written by a run of everything
 #   --no-install  do not apt-get missing peers (it is done as root only)
 #   --no-rt       ordinary priority; as root, programs and daemons otherwise run above ordinary processes
-#                 (SCHED_RR 1), so that whatever else this machine does shows less
+#                 (SCHED_RR), so that whatever else this machine does shows less
 #
 # Environment: BENCH_BUILD build directory (default: $TMPDIR/cxlshm-bench-build), BENCH_DIR a tmpfs to work in
 # (default: /dev/shm).
 #
-# Everything runs in a new directory of BENCH_DIR, which is removed at the end, however this ends; mounts are
+# Everything runs in a new directory of BENCH_DIR (as root, a tmpfs mounted there), which is removed at the end, however this ends; mounts are
 # unmounted and daemons waited for.  FUSE daemons and the program that measures them are pinned to one
 # processor: waking another, idle one costs up to 70 us in a virtual machine, and would be all one sees.
 set -u -o pipefail
@@ -79,6 +79,10 @@ bin=$build/tests/bench
 # ---- a place of our own ----
 work=$(mktemp -d "${BENCH_DIR:-/dev/shm}/cxlshm-bench-run-XXXXXX") || exit 1
 export BENCH_DIR=$work
+# As root, a tmpfs of our own, with huge pages as mkfs.cxlshm asks for; for pools and peers alike.
+own_tmpfs=
+[ "$(id -u)" = 0 ] && mount -t tmpfs -o size=90%,huge=within_size,mode=700 cxlshm-bench "$work" 2>/dev/null &&
+	own_tmpfs=1
 daemons=()
 cleanup() {
 	local m p
@@ -90,6 +94,8 @@ cleanup() {
 		kill "$p" 2>/dev/null
 		wait "$p" 2>/dev/null
 	done
+	rm -rf --one-file-system "${work:?}"/*
+	[ -z "$own_tmpfs" ] || umount "$work" 2>/dev/null || umount -l "$work"
 	rm -rf --one-file-system "$work"
 }
 trap cleanup EXIT
@@ -107,7 +113,7 @@ collect() {	# group, then a program to run: keep its lines, show them
 skip() { printf 'S\t%s\tall\t0\t%s\t%s\n' "$1" "$2" "$3" | tee -a "$lines" >&2; }
 
 priority=()
-[ -n "$rt" ] && chrt -r 1 true 2>/dev/null && priority=(chrt -r 1)
+[ -n "$rt" ] && chrt -r 2 true 2>/dev/null && priority=(chrt -r 2)
 for g in alloc ref queue names recover grow; do
 	wanted $g || continue
 	say "$g"
