@@ -3,7 +3,7 @@
  * Runs of pages and their free lists; see page.h.  Freeing across clients is in page_remote.c.
  *
  * Entry 0 of a segment's page table describes the header page, so its field `free` serves as the owner's mask of free
- * pages (bit p: page p is in no run); like the lists it is built anew by an adopter.
+ * pages (bit p: page p is in no run), its field `flags` says PAGE_ADOPTED; like the lists both are built anew by an adopter.
  */
 #include "page.h"
 
@@ -287,17 +287,73 @@ void page_freed_slow(struct client *c, struct page_fmt *run)
 	}
 	if (!(run->flags & PAGE_LISTED))
 		list_push_second(c, run);
-	if (!run->used && ++c->emptied >= 256)
+	if (run->used)
+		return;
+	if (segment_pages(c->pool, page_id(c, run) / PAGES_PER_SEGMENT)->flags & PAGE_ADOPTED) {
+		c->idle = page_id(c, run) / PAGES_PER_SEGMENT;
 		c->tidy = 1;
+	}
+	/* A sweep looks at every segment: the more there are, the rarer it comes. */
+	if (++c->emptied >= 256 + 64 * a64_load_relaxed(&c->slot->segments_owned))
+		c->tidy = 1;
+}
+
+/* Does an owned segment hold nothing but empty runs? */
+static int segment_idle(struct client *c, uint32_t segment)
+{
+	struct page_fmt *entry = segment_pages(c->pool, segment);
+
+	if (!segment_is_mine(c, segment) || segment_span_of(c->pool, segment) > 1 ||
+	    a128_value_relaxed(&c->pool->segment_table[segment].remote))
+		return 0;
+	for (uint32_t p = 1; p < PAGES_PER_SEGMENT; p++) {
+		uint32_t kind = a32_load_relaxed(&entry[p].kind);
+
+		if (kind == PAGE_ROOTS || (kind == PAGE_BLOCKS && entry[p].used))
+			return 0;
+	}
+	return 1;
+}
+
+static void segment_close(struct client *c, uint32_t segment)
+{
+	struct page_fmt *entry = segment_pages(c->pool, segment);
+
+	for (uint32_t p = 1; p < PAGES_PER_SEGMENT; p++)
+		if (a32_load_relaxed(&entry[p].kind) == PAGE_BLOCKS)
+			run_close(c, &entry[p]);
+	segment_release(c, segment);
+	c->segment_cursor = SEGMENT_NONE;
+}
+
+void page_tidy_slow(struct client *c)
+{
+	uint32_t idle = c->idle;
+
+	c->tidy = 0;
+	c->idle = SEGMENT_NONE;
+	if (idle != SEGMENT_NONE && segment_is_mine(c, idle) && segment_idle(c, idle))
+		segment_close(c, idle);
+	if (c->emptied >= 256 + 64 * a64_load_relaxed(&c->slot->segments_owned))
+		page_sweep(c, c->pages_empty_max);
 }
 
 void page_sweep(struct client *c, uint32_t keep)
 {
-	uint32_t kept = 0, segments = 0, spans = 0;
+	uint32_t kept = 0, spans = 0, idle_max = keep ? keep / (PAGES_PER_SEGMENT - 1) + 1 : 0, idle = 0;
 	uint32_t next;
 
 	c->emptied = 0;
-	c->tidy = 0;
+	for (uint32_t s = owned_next(c, SEGMENT_NONE); s != SEGMENT_NONE; s = next) {
+		next = owned_next(c, s);
+		/* One empty span and a few empty segments stay: allocating and freeing in turn need not call the system. */
+		if (segment_is_mine(c, s) && span_empty(c, s)) {
+			if (!keep || spans++)
+				segment_release(c, s);
+		} else if (segment_idle(c, s) && ++idle > idle_max) {
+			segment_close(c, s);
+		}
+	}
 	for (uint32_t b = 0; b < BINS; b++) {
 		struct page_fmt *run = c->bin[b];
 
@@ -310,14 +366,6 @@ void page_sweep(struct client *c, uint32_t keep)
 			}
 			run = after;
 		}
-	}
-	for (uint32_t s = owned_next(c, SEGMENT_NONE); s != SEGMENT_NONE; s = next) {
-		next = owned_next(c, s);
-		if (!segment_is_mine(c, s) || a128_value_relaxed(&c->pool->segment_table[s].remote))
-			continue;
-		/* One empty span and one empty segment stay: allocating and freeing in turn is no reason to call the system. */
-		if (span_empty(c, s) ? (!keep || spans++) : *free_mask(c, s) == ALL_PAGES && segments++)
-			segment_release(c, s);
 	}
 	c->segment_cursor = owned_next(c, SEGMENT_NONE);
 }
@@ -363,6 +411,7 @@ void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 	page_collect(c, segment);
 	c->acting = 0;
 	*free_mask(c, segment) = 0;
+	entry->flags = PAGE_ADOPTED;
 	for (uint32_t p = 1, pages; p < PAGES_PER_SEGMENT; p += pages) {
 		struct page_fmt *run = entry + p;
 

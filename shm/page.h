@@ -20,6 +20,7 @@
 #include "segment.h"
 
 #define PAGE_LISTED 1u	/* page_fmt.flags: on its bin's list */
+#define PAGE_ADOPTED 2u	/* of entry 0: the segment was another's, and is not kept for re-use once it is empty */
 #define BIN_NONE 0xffffffffu	/* a run with one block of its own size */
 
 /* The run that holds the block at off. */
@@ -57,14 +58,16 @@ void page_freed_slow(struct client *c, struct page_fmt *run) __attribute__((cold
 /* Take the run off its bin's list: it is full. */
 void page_unlist(struct client *c, struct page_fmt *run);
 
-/* Give back the pages of empty runs beyond keep_pages, then empty segments beyond the first. */
+/* Give back the pages of empty runs beyond keep_pages, and segments that hold nothing beyond as many. */
 void page_sweep(struct client *c, uint32_t keep_pages);
 
-/* Sweep if it is due; called between transactions, when nothing of the client points at blocks it freed. */
+/* Give back what is due; called between transactions, when nothing of the client points at blocks it freed. */
+void page_tidy_slow(struct client *c) __attribute__((cold));
+
 static inline void page_tidy(struct client *c)
 {
 	if (__builtin_expect(c->tidy, 0))
-		page_sweep(c, c->pages_empty_max);
+		page_tidy_slow(c);
 }
 
 /* The top of the dead list has no slots left: give its block back.  Its own segment: a POP; otherwise a PUSH. */

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <time.h>
+#include <sys/prctl.h>
 
 #include "fixture.h"
 
@@ -163,13 +164,17 @@ static pid_t start_worker(struct shared *s, unsigned index)
 		struct cxlshm_pool *pool;
 		struct cxlshm_client *c;
 		cxlshm_ref cells;
+		int rc;
 
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (cxlshm_pool_open(s->f->dir, 0, &pool, NULL) || cxlshm_join(pool, "worker", 0, &c) ||
 		    cxlshm_import(c, s->token[index], &cells))
 			_exit(1);
 		for (;;)
-			if (work(c, cells, s->seed + index, 10000))
+			if ((rc = work(c, cells, s->seed + index, 10000))) {
+				fprintf(stderr, "worker %u: %s\n", index, strerror(-rc));
 				_exit(2);
+			}
 	}
 	return pid;
 }
