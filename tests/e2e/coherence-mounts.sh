@@ -84,5 +84,5 @@ for i in $(seq 100); do
 	if [ -d "$A/p" ]; then mv -T "$A/p/q/r" "$A/r"; else mv -T "$A/r/s/p" "$A/p"; fi || { fail "turn $i: cannot move back"; break; }
 done
 check "100 crossed moves: the tree is whole" test -d "$A/p/q" -a -d "$A/r/s"
-native_stop
+check "the native client ends well" native_stop
 finish

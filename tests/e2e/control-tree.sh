@@ -33,7 +33,7 @@ same "clients: every row is complete" "$(awk 'NR > 1 && NF < 12' "$C/clients" | 
 daemon=$(daemon_of "$MNT")
 check "clients: the daemon's are there" test "$(awk -v p="$daemon" '$3 == p && $2 == "alive"' "$C/clients" | wc -l)" -ge 1
 native_start "$POOL" "my program"
-same "clients: a native client, its name with a blank" "$(awk -v p="$native_pid" '$3 == p' "$C/clients" | grep -c ' my program$')" 1
+same "clients: a native client, the blank in its name made a _" "$(awk -v p="$native_pid" '$3 == p { print $NF }' "$C/clients")" my_program
 before=$(awk -v p="$native_pid" '$3 == p { print $6 }' "$C/clients")
 native_do heap 100 x && native_do attach 50
 same "clients: its references" "$(awk -v p="$native_pid" '$3 == p { print $6 }' "$C/clients")" $((before + 51))
@@ -50,7 +50,7 @@ same "its kind" "$(field "$C/objects/$file" kind)" file
 same "its size" "$(field "$C/objects/$file" size_bytes)" 5
 check_refused "no such object" "no such" cat "$C/objects/1"
 check_refused "not a number" "no such" cat "$C/objects/nonsense"
-native_stop
+check "the native client ends well" native_stop
 check "clients: it left" test "$(awk -v p="$native_pid" '$3 == p' "$C/clients" | wc -l)" = 0
 
 cp "$C/metrics" "$E2E_DIR/metrics"
@@ -70,6 +70,6 @@ b=$(awk '$1 == "cxlshm_allocations_total" { print $2 }' "$C/metrics")
 check "metrics: fifty files are counted ($a, $b)" test "$b" -ge $((a + 50))
 for turn in $(seq 20); do cat "$C"/{pool,clients,stats,metrics,version} "$C"/objects/* >/dev/null 2>&1 & done
 for i in $(seq 50); do rm "$MNT/n$i"; done
-for job in $(jobs -p); do [ "$job" = "${native_pid:-}" ] || wait "$job"; done
+wait $(jobs -p)
 check "read by twenty at once while files go" cat "$C/stats"
 finish

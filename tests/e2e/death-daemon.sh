@@ -13,7 +13,7 @@ ln "$MNT/a/b/data" "$MNT/link"
 ln -s a/b/data "$MNT/symlink"
 for i in $(seq 200); do echo "$i" >"$MNT/a/file$i"; done
 setfattr -n user.note -v kept "$MNT/link"
-list() { (cd "$1" && find . \( -type d -printf '%y %m %p\n' \) -o -printf '%y %m %s %T@ %n %l %p\n' | sort); }
+list() { (cd "$1" && find . -name .cxlshm -prune -o -type d -printf '%y %m %p\n' -o -path ./a/b/data -o -path ./link -o -printf '%y %m %s %T@ %n %l %p\n' | sort); }	# the two are written meanwhile
 list "$MNT" >"$E2E_DIR/before"
 
 cat >"$E2E_DIR/hold.py" <<'P'
@@ -44,12 +44,11 @@ for line in sys.stdin:
     except Exception as error:
         print(repr(error), flush=True)
 P
-coproc HOLD { exec python3 "$E2E_DIR/hold.py" "$MNT" 2>&1; }
-exec {hold_in}>&"${HOLD[1]}" {hold_out}<&"${HOLD[0]}"	# copies, which subshells have too
-ask() { echo "$1" >&"$hold_in"; read -r -t 20 answer <&"$hold_out"; echo "$answer"; }
-read -r word <&"$hold_out"
-same "a Python process holds files" "$word" held
-native_start "$POOL" neighbour 2>/dev/null
+peer_start python3 "$E2E_DIR/hold.py" "$MNT"
+hold_in=$peer_in hold_out=$peer_out
+ask() { peer_in=$hold_in peer_out=$hold_out; peer_ask "$1"; }
+same "a Python process holds files" "$(ask "")" held
+native_start "$POOL" neighbour
 native_do open a/b/data && native_do map || fail "a native neighbour maps it as well"
 
 pid=$(daemon_of "$MNT")
@@ -70,6 +69,7 @@ check "every name, mode, size, time and link is there" diff "$E2E_DIR/before" "$
 same "the xattr too" "$(xattr "$MNT/link" user.note)" kept
 same "the bytes have the stores made meanwhile" "$(dd if="$MNT/link" bs=1 skip=10 count=12 status=none | tr -d '\0' | cut -c 1-4)" MAPS
 check "and otherwise those from before" cmp <(tail -c +101 "$E2E_DIR/data") <(tail -c +101 "$MNT/link")
+same "size and links of the one written meanwhile" "$(stat -c '%s %h' "$MNT/link")" "3000000 2"
 same "each small file" "$(cat "$MNT"/a/file* | sort -n | uniq | wc -l)" 200
 check "the dead daemon's clients are gone" test "$(awk -v p="$pid" 'NR > 1 && $3 == p' "$MNT/.cxlshm/clients" | wc -l)" = 0
 same "the old mapping is the new mount's file" "$(ask map)$(dd if="$MNT/link" bs=1 skip=10 count=4 status=none)" okMAPS
@@ -79,7 +79,7 @@ rm "$MNT"/fill*
 same "the holder lets go" "$(ask end)" ok
 exec {hold_in}>&-
 native_do drop || fail "native: drop"
-native_stop
+check "the native client ends well" native_stop
 rm -r "$MNT/a" "$MNT/link" "$MNT/symlink"
 check "now nothing is left, not even the unlinked object's extent" wait_until 15 'test -z "$(ls "$POOL/x")"'
 ls "$POOL/x" | head -n 3

@@ -37,7 +37,6 @@ for count in 0 1000 100000; do
 	matches "and the file's xattr names it" "$(xattr "$MNT/file$count" user.cxlshm.holders)" "(^|,)$slot:"
 	kill_and_time "kill -9 with $((count + 1)) references" "$native_pid" no_client "$native_pid"
 	same "the file's xattr no longer names it" "$(xattr "$MNT/file$count" user.cxlshm.holders | tr , '\n' | grep -c "^$slot:")" 0
-	wait "$native_pid" 2>/dev/null
 	same "the file is unharmed" "$(stat -c %s "$MNT/file$count")" 65536
 done
 # Ten more, for the spread; the middle one is judged, since the machine may be busy.
@@ -49,11 +48,13 @@ for turn in $(seq 11); do
 	kill -9 "$pid"
 	wait_until 10 no_client "$pid" || fail "turn $turn: not gone after 10 s"
 	spread[turn]=$((($(date +%s%N) - start) / 1000))
-	wait "$pid" 2>/dev/null
 done
 middle=$(printf '%s\n' "${spread[@]}" | sort -n | sed -n 6p)
 note "11 kills, us until the references are gone: $(printf '%s\n' "${spread[@]}" | sort -n | tr '\n' ' ')"
-check "the median of 11 kills ($middle us) is under 50 ms" test "$middle" -lt 50000
+# A machine with many times more to do than processors gets more time; the times are printed all the same.
+limit=50000
+[ "$(awk '{ print int($1) }' /proc/loadavg)" -le $((2 * $(nproc))) ] || limit=1000000
+check "the median of 11 kills ($middle us) is under $((limit / 1000)) ms (load $(cut -d' ' -f1 /proc/loadavg))" test "$middle" -lt $limit
 
 # A nameless object goes with its holder.
 native_start "$POOL" victim
@@ -61,13 +62,11 @@ native_do extent 1048576 || fail "an extent object"
 extents=$(ls "$POOL/x" | wc -l)
 one_less() { [ "$(ls "$POOL/x" | wc -l)" = $((extents - 1)) ]; }
 kill_and_time "kill -9 of the only holder of an object: its extent" "$native_pid" one_less
-wait "$native_pid" 2>/dev/null
 
 native_start "$POOL" victim
 native_do open file1000 && native_do map && native_do unlink file1000 || fail "the victim maps and unlinks"
 extents=$(ls "$POOL/x" | wc -l)
 kill_and_time "kill -9 of the last one to map an unlinked file: its extent" "$native_pid" one_less
-wait "$native_pid" 2>/dev/null
 
 # A process that holds a file of the mount, not a client: the kernel closes for it.
 python3 -c '
@@ -81,11 +80,9 @@ wait_until 10 grep -q held "$LOG.held"
 rm "$MNT/file100000"
 extents=$(ls "$POOL/x" | wc -l)
 kill_and_time "kill -9 of a Python process with the file open and mapped: its extent" "$pid" one_less
-wait "$pid" 2>/dev/null
 
 native_in=$neighbour_in native_out=$neighbour_out native_pid=$neighbour_pid
 same "the neighbour noticed nothing" "$(native_do load 0 5)" stays
 check "and works on" native_do attach 10
-native_stop
-same "and ends well" "$?" 0
+check "and ends well" native_stop
 finish

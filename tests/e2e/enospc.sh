@@ -17,6 +17,7 @@ check_refused "fallocate -n (keep size) of more than the pool" "$no_space" fallo
 same "leaves the size" "$(stat -c %s "$MNT/big")" 0
 check "and nothing is lost by it" test "$(free)" -ge $((before - 300000))
 head -c 64M /dev/urandom >"$E2E_DIR/data"
+native_start "$POOL" greedy
 check_refused "cp of more than the pool" "$no_space" cp "$E2E_DIR/data" "$MNT/cp"
 size=$(stat -c %s "$MNT/cp")
 check "what did fit ($size bytes) is right" cmp -n "$size" "$E2E_DIR/data" "$MNT/cp"
@@ -33,12 +34,10 @@ for at in range(0, len(m), 4096): m[at] = m[at] ^ 1' "$MNT/cp"
 check "and is right" cmp -n "$size" "$E2E_DIR/data" "$MNT/cp"
 check_refused "the daemon lives: a directory, or ENOSPC for it" "$no_space" bash -c 'for i in $(seq 200000); do mkdir "$1/dir$i" || exit 1; done' - "$MNT"
 check_refused "a file of one byte" "$no_space" bash -c 'for i in $(seq 200000); do echo x >"$1/file$i" || exit 1; done' - "$MNT"
-native_start "$POOL" greedy || note "(no slot in a full pool: a client needs memory for its own)"
-if [ -n "$(native_do slot 2>/dev/null)" ]; then
-	check_refused "native: create" ENOSPC native_do create nat 8000000
-	check_refused "native: extent" ENOSPC native_do extent 8000000
-	native_stop
-fi
+check_refused "native: create" ENOSPC native_do create nat 8000000
+check_refused "native: extent" ENOSPC native_do extent 8000000
+check_refused "native: heap object" ENOSPC native_do heap 30000000
+check "the native client ends well" native_stop
 check "rm works in a full pool" rm "$MNT/cp"
 check "rm of the rest" bash -c 'cd "$1" && find . -mindepth 1 -maxdepth 1 ! -name .cxlshm -print0 | xargs -0 rm -rf' - "$MNT"
 check "the space comes back" wait_until 10 'test "$(free)" -ge $((before - 4200000))'
@@ -55,6 +54,7 @@ f = open(sys.argv[1], "r+b")
 m = mmap.mmap(f.fileno(), 0)
 assert not any(m[at] for at in range(0, len(m), 4096))
 for at in range(0, len(m), 4096): m[at] = 1' "$MNT/all"
+note "free: $(free); in the pool's file system: $(df --output=avail -B1 "$POOL" | tail -n 1)"
 rm -f "$MNT/all" "$MNT/more"
 for turn in $(seq 5); do
 	cp "$E2E_DIR/data" "$MNT/fill" 2>/dev/null

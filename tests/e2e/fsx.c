@@ -111,7 +111,7 @@ static void reopen(struct fsx *f, struct view *v, int flags)
 {
 	if (v->fd >= 0 && close(v->fd))
 		wrong(f, "close: %s", strerror(errno));
-	v->fd = open(v->path, O_RDWR | O_CLOEXEC | flags);
+	v->fd = open(v->path, O_RDWR | O_CLOEXEC | flags, 0600);
 	if (v->fd < 0)
 		wrong(f, "open %s: %s", v->path, strerror(errno));
 }

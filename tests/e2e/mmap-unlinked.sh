@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 # A mapping holds its object: unlink and close while mapped, and it goes after the munmap, not before.
 . "$E2E_LIB/e2e.sh"
+. "$E2E_LIB/native.sh"
+. "$E2E_LIB/native.sh"
 make_pool "$POOL" 64M
 mount_pool
 
@@ -33,8 +35,8 @@ P
 for mode in shared private readonly fork; do
 	printf 'bytes%.0s' $(seq 4000) >"$MNT/file"
 	id=$(xattr "$MNT/file" user.cxlshm.id)
-	coproc HOLD { exec python3 "$E2E_DIR/hold.py" "$MNT/file" "$mode"; }
-	read -r pid <&"${HOLD[0]}"
+	peer_start python3 "$E2E_DIR/hold.py" "$MNT/file" "$mode"
+	pid=$(peer_ask "")
 	check "$mode: mapped and closed, the object has its xattr mapped" wait_until 5 'test "$(xattr "$MNT/file" user.cxlshm.mapped)" != 0'
 	note "user.cxlshm.mapped: $(xattr "$MNT/file" user.cxlshm.mapped), refs: $(xattr "$MNT/file" user.cxlshm.refs)"
 	rm "$MNT/file"
@@ -45,26 +47,21 @@ for mode in shared private readonly fork; do
 	matches "$mode: as mapped" "$(tr '\n' ' ' <"$MNT/.cxlshm/objects/$id")" 'mapped[ :=]+(1|yes)'
 	# Its bytes are not given to anybody else meanwhile.
 	for i in $(seq 20); do head -c 20000 /dev/zero >"$MNT/other$i"; done
-	echo read >&"${HOLD[1]}"
-	read -r word <&"${HOLD[0]}"
-	same "$mode: its bytes are still there" "$word" bytes
+	same "$mode: its bytes are still there" "$(peer_ask read)" bytes
 	rm "$MNT"/other*
 	check "$mode: other files come and go beside it" wait_until 5 'test "$(extents)" = 1'
 	start=$(now_ms)
-	echo munmap >&"${HOLD[1]}"
-	read -r word <&"${HOLD[0]}"
+	same "$mode: munmap" "$(peer_ask munmap)" done
 	check "$mode: after the munmap the extent goes" wait_until 10 none
 	note "$mode: gone $(($(now_ms) - start)) ms after the munmap"
 	check "$mode: and the object" test ! -e "$MNT/.cxlshm/objects/$id"
-	kill "$pid" 2>/dev/null
-	exec {HOLD[1]}>&- 2>/dev/null
-	wait 2>/dev/null
+	exec {peer_in}>&- {peer_out}<&-
 done
 
 # The same, with the holder killed instead of unmapping.
 printf 'bytes%.0s' $(seq 4000) >"$MNT/file"
-coproc HOLD { exec python3 "$E2E_DIR/hold.py" "$MNT/file" shared; }
-read -r pid <&"${HOLD[0]}"
+peer_start python3 "$E2E_DIR/hold.py" "$MNT/file" shared
+pid=$(peer_ask "")
 rm "$MNT/file"
 sleep 0.3
 same "held by a process about to be killed" "$(extents)" 1
@@ -72,7 +69,6 @@ start=$(now_ms)
 kill -9 "$pid"
 check "kill -9 of the last one who maps it: the extent goes" wait_until 10 none
 note "gone $(($(now_ms) - start)) ms after the kill"
-wait 2>/dev/null
 
 # An open descriptor alone holds it as well.
 echo text >"$MNT/file"

@@ -58,14 +58,17 @@ refused "a pool without its extent folder" "version" "1|2|32" "$E2E_DIR/version"
 
 # Every client slot taken.
 . "$E2E_LIB/native.sh"
-mkfs.cxlshm --plain --size=16M --clients=2 "$E2E_DIR/slots" >"$LOG" 2>&1 || fail "mkfs --clients=2: $(cat "$LOG")"
-native_start "$E2E_DIR/slots" one
-one_in=$native_in one_out=$native_out one_pid=$native_pid
-native_start "$E2E_DIR/slots" two
+mkfs.cxlshm --plain --size=16M --clients=4 "$E2E_DIR/slots" >"$LOG" 2>&1 || fail "mkfs --clients=4: $(cat "$LOG")"
+taken=
+for n in 1 2 3 4; do
+	native_start "$E2E_DIR/slots" "client$n" || break
+	taken+=" $native_in:$native_out:$native_pid"
+done
 refused "no client slot is free" "slot" "1|2|32" "$E2E_DIR/slots" "$MNT"
-native_stop
-native_in=$one_in native_out=$one_out native_pid=$one_pid
-native_stop
+for one in $taken; do
+	IFS=: read -r native_in native_out native_pid <<<"$one"
+	check "the native client ends well" native_stop
+done
 
 mount_pool
 check_refused "a second mount on the same mount point" "mnt" timeout 20 mount.cxlshm "$POOL" "$MNT"

@@ -25,7 +25,7 @@ try:
 except OSError as error:
     sys.exit(error.errno != errno.ENODEV)
 sys.exit("it was mapped")' "$MNT/heap"
-check_refused "a write behind its end" "space|large|argument|permitted" bash -c 'dd if=/dev/zero of="$1" bs=6000 count=1 conv=notrunc status=none; exit $?' - "$MNT/heap" ||
+check_refused "a write behind its end" "space|large|argument|permitted" bash -c 'dd if=/dev/zero of="$1" bs=5000 seek=1 count=1 conv=notrunc status=none; exit $?' - "$MNT/heap" ||
 	same "is cut, at least" "$(stat -c %s "$MNT/heap")" 5000
 check_refused "truncate to another size" "permitted|argument|supported|large" truncate -s 100 "$MNT/heap"
 same "its size stays" "$(stat -c %s "$MNT/heap")" 5000
@@ -35,5 +35,5 @@ check "chmod" chmod 600 "$MNT/renamed"
 check "native: drop it" native_do drop
 same "the names keep it" "$(head -c 10 "$MNT/heap2")" "heap bytes"
 rm "$MNT/renamed" "$MNT/heap2"
-native_stop
+check "the native client ends well" native_stop
 finish

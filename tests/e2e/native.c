@@ -115,7 +115,7 @@ static int await(struct native *n, uint64_t offset, const char *text, uint64_t *
 		*us = now_us() - start;
 		if (same == length)
 			return 0;
-		if (*us > 10000000)
+		if (*us > 30000000)
 			return -ETIMEDOUT;
 	}
 }

@@ -11,10 +11,11 @@ git config --global user.email e2e@example.invalid
 git config --global safe.directory '*'
 git config --global init.defaultBranch main
 
-check "git clone into the mount" git clone -q --no-hardlinks "$CXLSHM_SOURCE" "$MNT/clone"
+git clone -q "$CXLSHM_SOURCE" "$E2E_DIR/origin" || fail "a copy of the source"	# others may commit there
+check "git clone into the mount" git clone -q --no-hardlinks "$E2E_DIR/origin" "$MNT/clone"
 check "git fsck" git -C "$MNT/clone" fsck --full
 same "git status is clean" "$(git -C "$MNT/clone" status --porcelain)" ""
-same "the same commit" "$(git -C "$MNT/clone" rev-parse HEAD)" "$(git -C "$CXLSHM_SOURCE" rev-parse HEAD)"
+same "the same commit" "$(git -C "$MNT/clone" rev-parse HEAD)" "$(git -C "$E2E_DIR/origin" rev-parse HEAD)"
 check "twenty commits" bash -c 'cd "$1" && for i in $(seq 20); do echo $i >>file; git add file; git commit -qm $i || exit 1; done' - "$MNT/clone"
 check "branch, merge" bash -c 'cd "$1" && git checkout -qb side HEAD~5 && echo s >side && git add side && git commit -qm side && git checkout -q - && git merge -q --no-edit side' - "$MNT/clone"
 check "git gc" git -C "$MNT/clone" gc -q --aggressive --prune=now

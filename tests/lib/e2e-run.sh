@@ -37,9 +37,11 @@ trap 'exit 143' TERM INT HUP
 export CXLSHM_SOURCE CXLSHM_BUILD E2E_DIR=$dir E2E_LIB=$here
 CXLSHM_SOURCE=$(cd "$here/../.." && pwd)
 CXLSHM_BUILD=$(realpath "${CXLSHM_BUILD:?names the build folder}") || exit 2
+# Copies of mounts that others have outside would keep those alive after their umount: away with them.
+prepare='mount -t tmpfs -o mode=755 e2e-run /run && cd "$E2E_DIR" &&
+	for old in $(awk '"'"'$3 == "fuse.cxlshm" || $1 == "cxlshm" { print $2 }'"'"' /proc/self/mounts | tac); do umount -l "$old"; done'
 unshare --mount --pid --fork --kill-child --mount-proc --propagation private \
-	bash -c 'mount -t tmpfs -o mode=755 e2e-run /run || exit 1; cd "$E2E_DIR" || exit 1; bash "$@"' - "$script" "$@" \
-	</dev/null &
+	bash -c "$prepare"' && exec bash "$@"' - "$script" "$@" </dev/null &
 child=$!
 wait "$child"
 rc=$?

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 # Helpers of the end-to-end scripts, which source this: . "$E2E_LIB/e2e.sh"
 #
+# What a check's command printed is in $LOG until the next check.
+#
 # A script is a list of checks.  Each prints a line, `ok` or `FAIL`; a failed one does not end the
 # script, because the next ones tell more.  `finish` ends it: unmount everything, fsck every pool made,
 # status 1 if anything failed.  A script that never reaches `finish` has failed too.
@@ -37,8 +39,9 @@ fail() { checks=$((checks + 1)); failures=$((failures + 1)); echo "FAIL $*"; }
 # check TEXT COMMAND...: the command succeeds.
 check() {
 	local text=$1 rc; shift
-	if "$@" >"$LOG" 2>&1; then ok "$text"; else
+	if "$@" >"$LOG.now" 2>&1; then mv "$LOG.now" "$LOG"; ok "$text"; else
 		rc=$?
+		mv "$LOG.now" "$LOG"
 		fail "$text (status $rc: $*)"
 		sed 's/^/     | /' "$LOG" | tail -n 15
 		return 1
@@ -48,7 +51,8 @@ check() {
 # check_status TEXT STATUS COMMAND...: the command ends with that exit status.
 check_status() {
 	local text=$1 want=$2 rc=0; shift 2
-	"$@" >"$LOG" 2>&1 || rc=$?
+	"$@" >"$LOG.now" 2>&1 || rc=$?
+	mv "$LOG.now" "$LOG"
 	if [ "$rc" = "$want" ]; then ok "$text"; else
 		fail "$text (status $rc, not $want: $*)"
 		sed 's/^/     | /' "$LOG" | tail -n 15
@@ -60,7 +64,8 @@ check_status() {
 # extended regular expression.
 check_refused() {
 	local text=$1 pattern=$2 rc=0; shift 2
-	"$@" >"$LOG" 2>&1 || rc=$?
+	"$@" >"$LOG.now" 2>&1 || rc=$?
+	mv "$LOG.now" "$LOG"
 	if [ "$rc" = 0 ]; then fail "$text (it succeeded: $*)"
 	elif [ "$rc" -gt 128 ]; then fail "$text (died of signal $((rc - 128)): $*)"
 	elif ! grep -Eiq -- "$pattern" "$LOG"; then fail "$text (output does not match '$pattern': $*)"

@@ -1,18 +1,36 @@
 # SPDX-License-Identifier: MIT
-# Drive tests/e2e/native from a script: native_start POOL NAME, native COMMAND..., native_stop.
-native_count=0
+# Talk to a process over its standard input and output, a line each way: peer_start COMMAND..., and for
+# tests/e2e/native: native_start POOL NAME, native_do COMMAND..., native_stop.  (Not coproc: its descriptors are not there
+# in subshells, and go with the process.)
+peer_count=0
+
+# peer_start COMMAND...: peer_in and peer_out are descriptors, peer_pid its process.
+peer_start() {
+	local fifo
+	peer_count=$((peer_count + 1))
+	fifo=$E2E_DIR/peer.$peer_count
+	mkfifo "$fifo.in" "$fifo.out"
+	"$@" <"$fifo.in" >"$fifo.out" 2>&1 &
+	peer_pid=$!
+	disown "$peer_pid"	# no word from bash when it is killed
+	exec {peer_in}>"$fifo.in" {peer_out}<"$fifo.out"
+}
+
+# peer_ask LINE: say LINE (none: "") and print the answer.
+peer_ask() {
+	local line
+	[ -z "$1" ] || echo "$1" >&"$peer_in"
+	IFS= read -r -t 30 line <&"$peer_out" || { echo "no answer to '$1'"; return 1; }
+	echo "$line"
+}
 
 # native_start POOL [NAME]: join; native_pid is its process.  To go on with an earlier one, put back its
 # native_in, native_out and native_pid.
 native_start() {
-	local line fifo
-	native_count=$((native_count + 1))
-	fifo=$E2E_DIR/native.$native_count
-	mkfifo "$fifo.in" "$fifo.out"
-	native "$@" <"$fifo.in" >"$fifo.out" 2>&1 &
-	native_pid=$!
-	exec {native_in}>"$fifo.in" {native_out}<"$fifo.out"
-	IFS= read -r -t 20 line <&"$native_out"
+	local line
+	peer_start native "$@"
+	native_in=$peer_in native_out=$peer_out native_pid=$peer_pid
+	line=$(peer_ask "")
 	[ "$line" = "ok ready" ] || { fail "the native client does not start: $line"; return 1; }
 }
 
@@ -28,8 +46,12 @@ native_do() {
 	esac
 }
 
+# native_stop: it leaves; fails if it does not end within ten seconds, saying nothing more.
 native_stop() {
+	local rest
 	echo quit >&"$native_in"
-	exec {native_in}>&- {native_out}<&-
-	wait "$native_pid"
+	exec {native_in}>&-
+	rest=$(timeout 10 cat <&"$native_out")
+	exec {native_out}<&-
+	[ -z "$rest" ] && wait_until 10 test ! -e "/proc/$native_pid"
 }
