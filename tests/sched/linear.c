@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Linearizability: a search for an order of the operations, each between its call and its return, in which a sequential
+ * cell, queue or directory gives the same results (Wing and Gong, 1993), with a memory of positions already tried.
+ *
+ * An operation whose caller died took effect before its death (of names: before the end of recovery), or never.
+ *
+ * Names are not all atomic, and promise no more than this:
+ *   rename     two steps: the new name shows; the old one goes, if it is still the same entry, else the new one is
+ *              taken back, if that is still the same, and the rename fails or begins again
+ *   exchange   the same, with the other entry put in the old place
+ *              it judges the kinds of both from one look at each, so EISDIR and ENOTDIR may mix two moments
+ *   rmdir      may say "not empty" or "busy" while another operation on that directory is under way
+ * State of names: tag[5], entry[5] (which event made it, 255: there from the start), removed (of d), and for each fiber
+ * what its rename remembers: old entry, replaced tag, replaced entry.
+ */
+#include <errno.h>
+
+#include "interleave.h"
+
+#define DONE 255u
+#define SEEN 4096u
+#define ENTRY 5u
+#define REMOVED 10u
+#define SCRATCH 11u	/* + 3 * fiber */
+
+struct position {
+	uint8_t state[STATE_BYTES];
+	uint8_t stage[EVENTS_MAX];
+};
+
+struct search {
+	const struct history *h;
+	struct position seen[SEEN];
+	uint32_t seen_count;
+	int table[SEEN * 2];
+	uint64_t work;
+};
+
+uint32_t history_begin(struct history *h, unsigned fiber, enum event_op op)
+{
+	struct event *e;
+
+	REQUIRE(h->count < EVENTS_MAX);
+	e = &h->event[h->count];
+	*e = (struct event){.fiber = (uint8_t)fiber, .op = (uint8_t)op, .begin = h->clock++, .end = NOT_ENDED};
+	return h->count++;
+}
+
+void history_end(struct history *h, uint32_t event, int32_t ret, int32_t result)
+{
+	h->event[event].ret = ret;
+	h->event[event].result = result;
+	h->event[event].end = h->clock++;
+}
+
+/* ---- sequential specifications: 1 if the event can take its next step, and its new stage ---- */
+
+static int returned(const struct event *e, int32_t ret, int32_t result)
+{
+	return e->pending || (e->ret == ret && e->result == result);
+}
+
+static int step_cell(uint8_t *s, const struct event *e, uint8_t *stage)
+{
+	int32_t was = s[0];
+
+	*stage = DONE;
+	switch (e->op) {
+	case OP_LOAD:
+		return returned(e, 0, was);
+	case OP_SWAP:
+		s[0] = (uint8_t)e->arg;
+		return returned(e, 0, was);
+	case OP_CAS:
+		if (was != e->expected)
+			return returned(e, -EAGAIN, 0);
+		s[0] = (uint8_t)e->arg;
+		return returned(e, 0, 0);
+	}
+	return 0;
+}
+
+static int step_queue(uint8_t *s, const struct event *e, uint8_t *stage, uint32_t capacity)
+{
+	int32_t first = s[1];
+
+	*stage = DONE;
+	/* The role is another living client's: nothing happened. */
+	if (!e->pending && e->ret == -EBUSY)
+		return 1;
+	if (e->op == OP_SEND) {
+		if (s[0] == capacity)
+			return returned(e, -EAGAIN, 0);
+		s[1 + s[0]++] = (uint8_t)e->arg;
+		return returned(e, 0, 0);
+	}
+	if (!s[0])
+		return returned(e, -EAGAIN, 0);
+	memmove(s + 1, s + 2, STATE_BYTES - 2);
+	s[0]--;
+	return returned(e, 0, first);
+}
+
+static int is_dir(uint8_t tag)
+{
+	return tag >= TAG_DIR;
+}
+
+/* Is some other event on directory d under way at the same time? */
+static int busy_around(const struct history *h, const struct event *e)
+{
+	for (uint32_t i = 0; i < h->count; i++) {
+		const struct event *o = &h->event[i];
+
+		if (o != e && o->begin < e->end && e->begin < o->end)
+			return 1;
+		if (o->pending)
+			return 1;
+	}
+	return 0;
+}
+
+static void scratch_set(uint8_t *s, const struct event *e)
+{
+	s[SCRATCH + 3 * e->fiber] = s[ENTRY + e->a];
+	s[SCRATCH + 3 * e->fiber + 1] = s[e->b];
+	s[SCRATCH + 3 * e->fiber + 2] = s[ENTRY + e->b];
+}
+
+static void scratch_clear(uint8_t *s, const struct event *e)
+{
+	memset(s + SCRATCH + 3 * e->fiber, 0, 3);
+}
+
+/* Both names lead to one inode: nothing is to be done.  Tags stand for inodes. */
+static int step_rename(uint8_t *s, const struct event *e, uint8_t *stage, uint8_t id)
+{
+	uint8_t *mem = s + SCRATCH + 3 * e->fiber;
+	uint8_t from = s[e->a], to = s[e->b];
+	int exchange = e->op == OP_EXCHANGE;
+
+	if (!*stage) {
+		*stage = DONE;
+		if (!from || (exchange && !to))
+			return returned(e, -ENOENT, 0);
+		if (e->b == NAME_X && s[REMOVED])
+			return returned(e, -ENOENT, 0);
+		if (from == to)
+			return returned(e, 0, 0);
+		/* Into itself; which of the reasons comes first is nobody's promise. */
+		if (from == TAG_DIR && e->b == NAME_X)
+			return returned(e, -EINVAL, 0) || (to && !is_dir(to) && returned(e, -ENOTDIR, 0));
+		if (to && !exchange) {
+			if (is_dir(from) && !is_dir(to))
+				return returned(e, -ENOTDIR, 0);
+			if (!is_dir(from) && is_dir(to))
+				return returned(e, -EISDIR, 0);
+			if (to == TAG_DIR && s[NAME_X])
+				return returned(e, -ENOTEMPTY, 0);
+			if (to == TAG_DIR)
+				s[REMOVED] = 1;
+		}
+		scratch_set(s, e);
+		s[e->b] = from;
+		s[ENTRY + e->b] = id;
+		*stage = 1;
+		return 1;
+	}
+	if (s[ENTRY + e->a] == mem[0] && s[e->a]) {
+		if (exchange) {
+			s[e->a] = mem[1];
+			s[ENTRY + e->a] = (uint8_t)(id + EVENTS_MAX);
+		} else {
+			s[e->a] = 0;
+			s[ENTRY + e->a] = 0;
+		}
+		scratch_clear(s, e);
+		*stage = DONE;
+		return returned(e, 0, 0);
+	}
+	/* Overtaken.  It begins again, and finds what it finds. */
+	if (s[ENTRY + e->b] == id) {
+		s[e->b] = mem[1];
+		s[ENTRY + e->b] = mem[2];
+		if (mem[1] == TAG_DIR)
+			s[REMOVED] = 0;
+	}
+	scratch_clear(s, e);
+	*stage = e->pending ? DONE : 0;
+	return 1;
+}
+
+static int step_names(const struct history *h, uint8_t *s, const struct event *e, uint8_t *stage)
+{
+	uint8_t id = (uint8_t)(1 + (e - h->event));
+	uint8_t was = s[e->a];
+
+	if (e->op == OP_RENAME || e->op == OP_EXCHANGE) {
+		if (!e->pending && !*stage && busy_around(h, e) &&
+		    (e->ret == -EBUSY || e->ret == -ENOTEMPTY || e->ret == -EISDIR || e->ret == -ENOTDIR)) {
+			*stage = DONE;
+			return 1;
+		}
+		return step_rename(s, e, stage, id);
+	}
+	*stage = DONE;
+	switch (e->op) {
+	case OP_LOOKUP:
+		return was ? returned(e, 0, was) : returned(e, -ENOENT, 0);
+	case OP_CREATE:
+		if (e->a == NAME_X && s[REMOVED])
+			return returned(e, -ENOENT, 0);
+		if (was)
+			return returned(e, -EEXIST, 0);
+		s[e->a] = (uint8_t)e->arg;
+		s[ENTRY + e->a] = id;
+		return returned(e, 0, 0);
+	case OP_UNLINK:
+		if (!was)
+			return returned(e, -ENOENT, 0);
+		if (is_dir(was))
+			return returned(e, -EISDIR, 0);
+		s[e->a] = 0;
+		s[ENTRY + e->a] = 0;
+		return returned(e, 0, 0);
+	case OP_RMDIR:
+		if (!e->pending && (e->ret == -ENOTEMPTY || e->ret == -EBUSY) && busy_around(h, e))
+			return 1;
+		if (!was)
+			return returned(e, -ENOENT, 0);
+		if (!is_dir(was))
+			return returned(e, -ENOTDIR, 0);
+		if (was == TAG_DIR && s[NAME_X])
+			return returned(e, -ENOTEMPTY, 0);
+		if (was == TAG_DIR)
+			s[REMOVED] = 1;
+		s[e->a] = 0;
+		s[ENTRY + e->a] = 0;
+		return returned(e, 0, 0);
+	}
+	return 0;
+}
+
+static int take_step(const struct history *h, struct position *p, uint32_t i)
+{
+	const struct event *e = &h->event[i];
+
+	switch (h->kind) {
+	case SPEC_CELL:
+		return step_cell(p->state, e, &p->stage[i]);
+	case SPEC_QUEUE:
+		return step_queue(p->state, e, &p->stage[i], h->capacity);
+	case SPEC_NAMES:
+		return step_names(h, p->state, e, &p->stage[i]);
+	case SPEC_NONE:
+		break;
+	}
+	return 0;
+}
+
+/* ---- the search ---- */
+
+static int known(struct search *s, const struct position *p)
+{
+	const uint8_t *bytes = (const uint8_t *)p;
+	uint64_t hash = 1469598103934665603ull;
+	uint32_t at;
+
+	for (size_t i = 0; i < sizeof(*p); i++)
+		hash = (hash ^ bytes[i]) * 1099511628211ull;
+	for (at = (uint32_t)(hash >> 20) % (SEEN * 2); s->table[at]; at = (at + 1) % (SEEN * 2))
+		if (!memcmp(&s->seen[s->table[at] - 1], p, sizeof(*p)))
+			return 1;
+	if (s->seen_count < SEEN) {
+		s->seen[s->seen_count++] = *p;
+		s->table[at] = (int)s->seen_count;
+	}
+	return 0;
+}
+
+static int search(struct search *s, const struct position *from)
+{
+	const struct history *h = s->h;
+	uint32_t left = 0, first_end = NOT_ENDED;
+
+	for (uint32_t i = 0; i < h->count; i++)
+		if (from->stage[i] != DONE) {
+			left++;
+			if (h->event[i].end < first_end)
+				first_end = h->event[i].end;
+		}
+	if (!left)
+		return 1;
+	if (known(s, from))
+		return 0;
+	s->work++;
+	for (uint32_t i = 0; i < h->count; i++) {
+		const struct event *e = &h->event[i];
+		struct position next = *from;
+
+		if (from->stage[i] == DONE || e->begin > first_end)
+			continue;
+		if (take_step(h, &next, i) && search(s, &next))
+			return 1;
+		if (e->pending && !from->stage[i]) {
+			next = *from;
+			next.stage[i] = DONE;
+			if (search(s, &next))
+				return 1;
+		}
+	}
+	return 0;
+}
+
+int linear_check(const struct history *h)
+{
+	static struct search s;
+	struct position start = {{0}, {0}};
+
+	s.h = h;
+	s.seen_count = 0;
+	memset(s.table, 0, sizeof(s.table));
+	memcpy(start.state, h->start, STATE_BYTES);
+	return search(&s, &start);
+}
+
+void linear_print(const struct history *h, FILE *to)
+{
+	static const char *const names[] = {"load", "swap", "cas", "send", "receive", "create", "unlink", "rmdir",
+					    "lookup", "rename", "exchange"};
+
+	for (uint32_t i = 0; i < h->count; i++) {
+		const struct event *e = &h->event[i];
+
+		fprintf(to, "      [%u,", e->begin);
+		if (e->end == NOT_ENDED)
+			fprintf(to, "-] ");
+		else
+			fprintf(to, "%u] ", e->end);
+		fprintf(to, "fiber %u: %s", e->fiber, names[e->op]);
+		if (h->kind == SPEC_NAMES)
+			fprintf(to, " %c", "abcdx"[e->a]);
+		if (e->op == OP_RENAME || e->op == OP_EXCHANGE)
+			fprintf(to, " %c", "abcdx"[e->b]);
+		if (e->op == OP_CAS)
+			fprintf(to, " from %d", e->expected);
+		if (e->arg)
+			fprintf(to, " arg %d", e->arg);
+		if (e->pending)
+			fprintf(to, ": died\n");
+		else
+			fprintf(to, ": %s, %d\n", e->ret ? strerror(-e->ret) : "ok", e->result);
+	}
+}

@@ -1,0 +1,100 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# Does the interleaving test find mistakes?  Takes single lines of the protocol out of a copy of shm/, builds the test
+# against it, and expects a failure.  Exit 0: each mutant was caught; 1: not; 77: no compiler.
+#
+#   mutants.sh [SECONDS_EACH] [NAME...]        CC, CFLAGS and JOBS are heeded
+#
+# Without arguments and with CXLSHM_TEST_LENGTH set to anything but long it is skipped.
+set -u
+[ $# -gt 0 ] || [ "${CXLSHM_TEST_LENGTH:-long}" = long ] || { echo "in the long form only"; exit 77; }
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+seconds=${1:-30}
+shift || true
+cc=${CC:-cc}
+command -v "$cc" >/dev/null || { echo "no $cc here"; exit 77; }
+work=$(mktemp -d "${TMPDIR:-/tmp}/cxlshm-mutants-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+flags="-std=gnu11 -O2 -g -w -D_GNU_SOURCE -DCXLSHM_SCHEDULER -U_FORTIFY_SOURCE -fno-strict-aliasing -fno-common ${CFLAGS:-}"
+base=$work/base
+mkdir -p "$base/o"
+cp "$root"/shm/*.[ch] "$base"
+cp "$here"/*.[ch] "$work"
+
+# name | area to look in | files | perl -0 expression, which must change each of them
+#
+# bump_or_unseal takes out two lines: the bump after an exchange was given up (rule 3), and the unsealing of a record before
+# it is filled anew.  Each makes up for the other, as long as no operation that its seal commits comes in between.
+mutants() {
+	cat <<'LIST'
+publish_before_overwrite|cell|era.h|s/(int era_cas\(.*?\n)\tera_publish\(c, old\.stamp\);\n/$1/s
+cell_checked_again|cell|cell.c|s/if \(again\.value != seen->word\.value \|\| again\.stamp != seen->word\.stamp\)/if (0)/
+expose_before_giving|cell|ref.c|s/(void ref_expose\(.*?\n)\tif \(old\.value & OBJECT_EXPOSED\)/$1\tif (1)/s
+recovery_bumps|export|recover.c|s/\tera_bump\(c\);\t[^\n]*always[^\n]*\n//
+bump_or_unseal|export|cell.c redo.h|s/(\tif \(!era_cas\(c, &cell->word, seen, mine\)\) \{\n)\t\tera_bump\(c\);\n/$1/; s/a64_store_relaxed\(&r->era, 0\);/;/
+row_before_word|cell|era.c|s/\tif \(word && a128_load_acquire\(word\)\.stamp == stamp_make\(cid, era\)\)\n\t\treturn 1;\n//
+zero_is_noted|ref|ref.c|s/\t\tr->phase = 1;\n//
+limbo_is_not_free|memory|page.h|s/a128_store_value_then_stamp\(&object->word, 0, stamp_link\(run->free\)\);/a128_store_value_then_stamp(&object->word, 0, stamp_link(0));/
+push_looks_at_owner|memory|page_remote.c|s/\tif \(segment_state_of\(c->pool, segment\) == SEGMENT_ORPHAN && !segment_adopt\(c, segment\)\)\n\t\tpage_adopted\(c, segment, 0\);\n//
+claim_is_logged|memory|segment.c|s/(static int claim_word\(.*?)\tredo_seal\(c, r\);\n/$1/s
+collect_names_chain|memory|page_remote.c|s/(int page_collect\(.*?)\t\tredo_seal\(c, r\);\n/$1/s
+roots_before_segments|memory|recover.c|s/\tpage_retire\(c\);\n//; s/\troot_each\(c, drop_row, NULL\);\n/\tpage_retire(c);\n\troot_each(c, drop_row, NULL);\n/
+tail_read_again|queue|queue.c|s/\t\tif \(a64_load_acquire\(&q->tail\) != tail\)\n\t\t\tcontinue;\n//
+insert_raises_first|names|names_ops.c|s/if \(s\.found == NAMES_EMPTY && !names_owes\(c, entries\)\)/if (0)/
+removed_stays_removed|names|names_todo.c|s/\t\tif \(seen\.value & COUNTER_REMOVED\)\n\t\t\treturn -ENOENT;\n//
+rename_only_same_entry|names|names_todo.c|s/if \(s\.entry != old\) \{/if (!s.entry) {/
+rename_takes_back|names|names_todo.c|s/return undo\(c, renamed, plan, rows\);/break;/
+debts_are_paid|names|names_todo.c|s/\t\twhile \(c->slot->todo\.debt\[i\]\)\n\t\t\tnames_lower[^\n]*\n/\t\tc->slot->todo.debt[i] = 0;\n/
+rmdir_looks_again|names|names_ops.c|s/\tif \(edge\.value != s\.word\.value \|\| edge\.stamp != s\.word\.stamp\)\n\t\treturn -EAGAIN;\n//
+LIST
+}
+
+build() { # DIR: compile what is newer than its object, link
+	local dir=$1 object
+	for source in "$dir"/*.c; do
+		object=$dir/o/$(basename "$source" .c).o
+		[ "$object" -nt "$source" ] && [ -z "${2:-}" ] && continue
+		echo "$source"
+	done | xargs -r -P"${JOBS:-2}" -I{} sh -c "$cc $flags -I$root/include -I$dir -c {} -o $dir/o/\$(basename {} .c).o" &&
+		$cc $flags -I"$root/include" -I"$dir" "$work"/*.c "$dir"/o/*.o -lpthread -lnuma -o "$dir/sched"
+}
+
+build "$base" || exit 1
+caught=0
+missed=0
+while IFS='|' read -r name area files expression; do
+	[ $# -gt 0 ] && case " $* " in *" $name "*) ;; *) continue ;; esac
+	dir=$work/$name
+	cp -a "$base" "$dir"
+	changed=1
+	for file in $files; do
+		perl -0pi -e "$expression" "$dir/$file"
+		cmp -s "$base/$file" "$dir/$file" && changed=0
+	done
+	if [ $changed -eq 0 ]; then
+		echo "MISSED  $name: its line is no longer in $files"
+		missed=$((missed + 1))
+		continue
+	fi
+	# A changed header changes all that includes it.
+	if ! case $files in *.h*) build "$dir" all ;; *) build "$dir" ;; esac; then
+		echo "MISSED  $name: does not compile"
+		missed=$((missed + 1))
+		continue
+	fi
+	from=$(date +%s)
+	out=$(timeout -k 5 $((seconds * 3 + 30)) "$dir/sched" --long --stop --seconds "$seconds" --area "$area" 2>&1)
+	rc=$?
+	took=$(($(date +%s) - from))
+	if [ $rc -ne 0 ] && grep -q '^FAILED' <<<"$out"; then
+		caught=$((caught + 1))
+		printf 'caught  %-26s %3s s  %s\n' "$name" "$took" "$(grep -m1 '^FAILED' <<<"$out" | cut -c8-110)"
+	else
+		missed=$((missed + 1))
+		printf 'MISSED  %-26s %3s s  %s\n' "$name" "$took" "$(tail -1 <<<"$out")"
+	fi
+	rm -rf "$dir"
+done < <(mutants)
+echo "mutants: $caught caught, $missed missed"
+[ $missed -eq 0 ]

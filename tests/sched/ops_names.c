@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Areas names and files.  In the root directory: a (a fifo), d (a directory that everybody holds); b and c are free, and
+ * share the first edge with a (the hash key is chosen so), so that creating them splits it.  x is in d.
+ *
+ * A tag stands for an inode: of a fifo its permission bits.
+ */
+#include <errno.h>
+#include <sys/stat.h>
+
+#include "interleave.h"
+
+#define DIR_D 0u
+#define TAG_A 1
+#define TAG_LINK 2	/* of the heap object that link() names */
+
+static const char *const text[] = {"a", "b", "c", "d", "x"};
+
+static cxlshm_ref dir_of(struct world *w, unsigned me, enum name_id name)
+{
+	return name == NAME_X ? w->v.ref[me][DIR_D] : 0;
+}
+
+static int gone(struct world *w, unsigned me)
+{
+	return w->pool[me]->own[w->saved[me].cid] != w->client[me];
+}
+
+static void prepare(struct world *w)
+{
+	cxlshm_ref *d = &w->v.ref[OBSERVER][DIR_D];
+
+	MUST(cxlshm_mknod(actor(w, OBSERVER), 0, "a", S_IFIFO | TAG_A, NULL));
+	MUST(cxlshm_mkdir(actor(w, OBSERVER), 0, "d", TAG_DIR, d));
+	for (unsigned i = 0; i < w->actors; i++)
+		w->v.ref[i][DIR_D] = hand_over(w, OBSERVER, *d, i);
+	w->v.history.start[NAME_A] = TAG_A;
+	w->v.history.start[NAME_D] = TAG_DIR;
+	w->v.history.start[5 + NAME_A] = 255;
+	w->v.history.start[5 + NAME_D] = 255;
+}
+
+/* ---- one call, one event ---- */
+
+static void end(struct world *w, uint32_t e, int rc)
+{
+	history_end(&w->v.history, e, rc, 0);
+	/* Everything else is for the specification to say. */
+	if (rc == -EUCLEAN || rc == -EAGAIN || rc == -EBADF || rc == -EOWNERDEAD || rc == -ENOSPC || rc == -EOVERFLOW)
+		world_fail(w, "an operation on names says: %s", strerror(-rc));
+}
+
+static uint32_t begin(struct world *w, unsigned me, enum event_op op, enum name_id a, enum name_id b, int arg)
+{
+	uint32_t e = history_begin(&w->v.history, me, op);
+
+	w->v.history.event[e].a = (uint8_t)a;
+	w->v.history.event[e].b = (uint8_t)b;
+	w->v.history.event[e].arg = arg;
+	return e;
+}
+
+static void create(struct world *w, unsigned me, enum name_id name)
+{
+	int tag = (int)(10 * (me + 1) + w->v.made[me]++);
+	uint32_t e;
+
+	if (gone(w, me))
+		return;
+	e = begin(w, me, OP_CREATE, name, 0, tag);
+	end(w, e, cxlshm_mknod(actor(w, me), dir_of(w, me, name), text[name], S_IFIFO | (mode_t)tag, NULL));
+}
+
+static void make_dir(struct world *w, unsigned me, enum name_id name)
+{
+	int tag = (int)(TAG_NEW_DIR + 10 * me + w->v.made[me]++);
+	uint32_t e;
+
+	if (gone(w, me))
+		return;
+	e = begin(w, me, OP_CREATE, name, 0, tag);
+	end(w, e, cxlshm_mkdir(actor(w, me), dir_of(w, me, name), text[name], (mode_t)tag, NULL));
+}
+
+static void unlink_name(struct world *w, unsigned me, enum name_id name)
+{
+	uint32_t e;
+
+	if (gone(w, me))
+		return;
+	e = begin(w, me, OP_UNLINK, name, 0, 0);
+	end(w, e, cxlshm_unlink(actor(w, me), dir_of(w, me, name), text[name]));
+}
+
+static void remove_dir(struct world *w, unsigned me, enum name_id name)
+{
+	uint32_t e;
+
+	if (gone(w, me))
+		return;
+	e = begin(w, me, OP_RMDIR, name, 0, 0);
+	end(w, e, cxlshm_rmdir(actor(w, me), dir_of(w, me, name), text[name]));
+}
+
+static void lookup(struct world *w, unsigned me, enum name_id name)
+{
+	struct cxlshm_stat st;
+	cxlshm_ref ref = 0;
+	uint32_t e;
+	int rc, tag = 0;
+
+	if (gone(w, me))
+		return;
+	e = begin(w, me, OP_LOOKUP, name, 0, 0);
+	rc = cxlshm_lookup(actor(w, me), dir_of(w, me, name), text[name], CXLSHM_INODE, &ref);
+	if (!rc) {
+		expect(w, "stat", cxlshm_stat(actor(w, me), ref, &st), 0);
+		tag = (int)(st.mode & 07777);
+		expect(w, "release", cxlshm_release(actor(w, me), ref), 0);
+	}
+	end(w, e, rc);
+	w->v.history.event[e].result = tag;
+}
+
+static void rename_to(struct world *w, unsigned me, enum name_id a, enum name_id b, unsigned flags)
+{
+	uint32_t e;
+
+	if (gone(w, me))
+		return;
+	e = begin(w, me, flags & CXLSHM_EXCHANGE ? OP_EXCHANGE : OP_RENAME, a, b, 0);
+	end(w, e, cxlshm_rename(actor(w, me), dir_of(w, me, a), text[a], dir_of(w, me, b), text[b], flags));
+}
+
+/* ---- operations ---- */
+
+#define OP(name, call)                                                                             \
+	static void name##_op(struct world *w, unsigned me)                                        \
+	{                                                                                          \
+		call;                                                                              \
+	}
+
+OP(mk_a, create(w, me, NAME_A))
+OP(mk_b, create(w, me, NAME_B))
+OP(mk_x, create(w, me, NAME_X))
+OP(mkdir_b, make_dir(w, me, NAME_B))
+OP(mkdir_d, make_dir(w, me, NAME_D))
+OP(mkdir_x, make_dir(w, me, NAME_X))
+OP(rm_a, unlink_name(w, me, NAME_A))
+OP(rm_b, unlink_name(w, me, NAME_B))
+OP(rm_x, unlink_name(w, me, NAME_X))
+OP(rmdir_d, remove_dir(w, me, NAME_D))
+OP(rmdir_b, remove_dir(w, me, NAME_B))
+OP(look_a, lookup(w, me, NAME_A))
+OP(look_b, lookup(w, me, NAME_B))
+OP(look_d, lookup(w, me, NAME_D))
+OP(mv_ab, rename_to(w, me, NAME_A, NAME_B, 0))
+OP(mv_ba, rename_to(w, me, NAME_B, NAME_A, 0))
+OP(mv_ac, rename_to(w, me, NAME_A, NAME_C, 0))
+OP(mv_ax, rename_to(w, me, NAME_A, NAME_X, 0))
+OP(mv_xa, rename_to(w, me, NAME_X, NAME_A, 0))
+OP(mv_db, rename_to(w, me, NAME_D, NAME_B, 0))
+OP(mv_bd, rename_to(w, me, NAME_B, NAME_D, 0))
+OP(xch_ad, rename_to(w, me, NAME_A, NAME_D, CXLSHM_EXCHANGE))
+OP(xch_ab, rename_to(w, me, NAME_A, NAME_B, CXLSHM_EXCHANGE))
+
+static void leave_op(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		expect(w, "leave", cxlshm_leave(actor(w, me)), 0);
+}
+
+/* Every name must lead to something live, or nowhere. */
+static void observe(struct world *w)
+{
+	for (enum name_id n = NAME_A; n < NAMES_MAX; n++)
+		lookup(w, OBSERVER, n);
+}
+
+static const struct op ops[] = {
+	{"mk_a", mk_a_op}, {"mk_b", mk_b_op}, {"mk_x", mk_x_op}, {"mkdir_b", mkdir_b_op}, {"mkdir_d", mkdir_d_op},
+	{"mkdir_x", mkdir_x_op}, {"rm_a", rm_a_op}, {"rm_b", rm_b_op}, {"rm_x", rm_x_op}, {"rmdir_d", rmdir_d_op},
+	{"rmdir_b", rmdir_b_op}, {"look_a", look_a_op}, {"look_b", look_b_op}, {"look_d", look_d_op},
+	{"mv_ab", mv_ab_op}, {"mv_ba", mv_ba_op}, {"mv_ac", mv_ac_op}, {"mv_ax", mv_ax_op}, {"mv_xa", mv_xa_op},
+	{"mv_db", mv_db_op}, {"mv_bd", mv_bd_op}, {"xch_ad", xch_ad_op}, {"xch_ab", xch_ab_op},
+	{"leave", leave_op}, {NULL, NULL},
+};
+
+const struct area area_names = {
+	.name = "names", .kind = SPEC_NAMES, .may_wait = 1, .prepare = prepare, .observe = observe, .ops = ops,
+};
+
+/* ---- files: their extents come and go with them; hard links ---- */
+
+static void files_prepare(struct world *w)
+{
+	cxlshm_ref ref;
+
+	MUST(cxlshm_alloc(actor(w, OBSERVER), 40, &ref));
+	for (unsigned i = 0; i < w->actors; i++)
+		w->v.ref[i][1] = hand_over(w, OBSERVER, ref, i);
+	MUST(cxlshm_link(actor(w, OBSERVER), ref, 0, "named", TAG_LINK));
+	MUST(cxlshm_mknod(actor(w, OBSERVER), 0, "a", S_IFIFO | TAG_A, &ref));
+	for (unsigned i = 0; i < w->actors; i++)
+		w->v.ref[i][2] = hand_over(w, OBSERVER, ref, i);
+}
+
+static void must_be(struct world *w, const char *what, int rc, int also, int third)
+{
+	if (rc && rc != also && rc != third)
+		world_fail(w, "%s: %s", what, strerror(-rc));
+}
+
+static void file_make(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		must_be(w, "create", cxlshm_create(actor(w, me), 0, "f", 4096, 0600, NULL), -EEXIST, 0);
+}
+
+static void file_remove(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		must_be(w, "unlink", cxlshm_unlink(actor(w, me), 0, "f"), -ENOENT, 0);
+}
+
+static void link_fifo(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		must_be(w, "link", cxlshm_link(actor(w, me), w->v.ref[me][2], 0, "b", 0), -EEXIST, 0);
+}
+
+static void link_heap(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		must_be(w, "link", cxlshm_link(actor(w, me), w->v.ref[me][1], 0, "b", 7), -EEXIST, 0);
+}
+
+static void unlink_b(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		must_be(w, "unlink", cxlshm_unlink(actor(w, me), 0, "b"), -ENOENT, 0);
+}
+
+static void unlink_a(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		must_be(w, "unlink", cxlshm_unlink(actor(w, me), 0, "a"), -ENOENT, 0);
+}
+
+static void look_named(struct world *w, unsigned me)
+{
+	cxlshm_ref ref = 0;
+
+	if (gone(w, me) || expect(w, "lookup", cxlshm_lookup(actor(w, me), 0, "named", 0, &ref), -ENOENT))
+		return;
+	if (cxlshm_kind(actor(w, me), ref) != CXLSHM_KIND_HEAP)
+		world_fail(w, "the name of a heap object leads to something else");
+	expect(w, "release", cxlshm_release(actor(w, me), ref), 0);
+}
+
+static void unlink_named(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		must_be(w, "unlink", cxlshm_unlink(actor(w, me), 0, "named"), -ENOENT, 0);
+}
+
+static const struct op file_ops[] = {
+	{"create", file_make}, {"unlink", file_remove}, {"link", link_fifo}, {"link_heap", link_heap},
+	{"unlink_b", unlink_b}, {"unlink_a", unlink_a}, {"look_named", look_named}, {"unlink_named", unlink_named},
+	{NULL, NULL},
+};
+
+const struct area area_files = {
+	.name = "files", .extents = 1, .prepare = files_prepare, .ops = file_ops,
+};

@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Areas ref, cell, export and memory: counts, cells, exports, blocks and segments.
+ */
+#include <errno.h>
+
+#include "page.h"
+#include "interleave.h"
+
+static cxlshm_ref *mine(struct world *w, unsigned me)
+{
+	return w->v.ref[me];
+}
+
+static void drop(struct world *w, unsigned me, uint32_t slot)
+{
+	cxlshm_ref ref = mine(w, me)[slot];
+
+	mine(w, me)[slot] = 0;
+	if (ref)
+		expect(w, "release", cxlshm_release(actor(w, me), ref), 0);
+}
+
+static void op_leave(struct world *w, unsigned me)
+{
+	struct client *c = w->client[me];
+
+	if (c->pool->own[w->saved[me].cid] != c)
+		return;
+	expect(w, "leave", cxlshm_leave(actor(w, me)), 0);
+}
+
+/* Has this actor left in an earlier operation of its program? */
+static int gone(struct world *w, unsigned me)
+{
+	return w->pool[me]->own[w->saved[me].cid] != w->client[me];
+}
+
+/* ---- ref: one object with a child, held by the actors alone ---- */
+
+enum { REF_SHARED, REF_OWN, REF_OTHER };
+
+static void ref_prepare(struct world *w)
+{
+	cxlshm_ref child, copy, shared;
+
+	/* Its block is actor 0's, its child's actor 1's: whoever drops them last hands one of them back. */
+	shared = 0;
+	MUST(cxlshm_alloc_with(actor(w, 0), 32, 1, CXLSHM_ZERO, &shared));
+	child = tagged(w, 1, 7, 40);
+	copy = hand_over(w, 1, child, 0);
+	MUST(cxlshm_field_store(actor(w, 0), shared, 0, copy));
+	MUST(cxlshm_release(actor(w, 0), copy));
+	MUST(cxlshm_release(actor(w, 1), child));
+	for (unsigned i = 1; i < w->actors; i++)
+		mine(w, i)[REF_SHARED] = hand_over(w, 0, shared, i);
+	mine(w, 0)[REF_SHARED] = shared;
+	for (unsigned i = 0; i < w->actors; i++)
+		mine(w, i)[REF_OWN] = tagged(w, i, 20, 40);
+}
+
+static void ref_attach_op(struct world *w, unsigned me)
+{
+	cxlshm_ref copy = 0;
+
+	if (gone(w, me) || !mine(w, me)[REF_SHARED])
+		return;
+	if (!expect(w, "attach", cxlshm_attach(actor(w, me), mine(w, me)[REF_SHARED], &copy), 0))
+		expect(w, "release", cxlshm_release(actor(w, me), copy), 0);
+}
+
+static void ref_detach_op(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		drop(w, me, REF_SHARED);
+}
+
+static void ref_child_op(struct world *w, unsigned me)
+{
+	cxlshm_ref child = 0;
+
+	if (gone(w, me) || !mine(w, me)[REF_SHARED])
+		return;
+	if (expect(w, "field_load", cxlshm_field_load(actor(w, me), mine(w, me)[REF_SHARED], 0, &child), 0))
+		return;
+	if (tag_of(w, me, child) != 7)
+		world_fail(w, "the child is another object");
+	expect(w, "release", cxlshm_release(actor(w, me), child), 0);
+}
+
+static void ref_alloc_op(struct world *w, unsigned me)
+{
+	if (gone(w, me))
+		return;
+	drop(w, me, REF_OWN);
+	mine(w, me)[REF_OWN] = tagged(w, me, 21, 40);
+	mine(w, me)[REF_OTHER] = tagged(w, me, 22, 32);
+}
+
+static const struct op ref_ops[] = {
+	{"attach", ref_attach_op}, {"detach", ref_detach_op}, {"child", ref_child_op}, {"alloc", ref_alloc_op},
+	{"leave", op_leave}, {NULL, NULL},
+};
+
+const struct area area_ref = {
+	.name = "ref", .ordered = 1, .prepare = ref_prepare, .ops = ref_ops,
+};
+
+/* ---- cell: a cell holds the only reference to an object of actor 0's memory ---- */
+
+enum { CELL_HOLDER, CELL_SPARE, CELL_SPARE2 };
+
+static void cell_prepare(struct world *w)
+{
+	cxlshm_ref first;
+
+	MUST(cxlshm_alloc_with(actor(w, OBSERVER), 64, 2, CXLSHM_CELLS | CXLSHM_ZERO, &mine(w, OBSERVER)[CELL_HOLDER]));
+	for (unsigned i = 0; i < w->actors; i++) {
+		mine(w, i)[CELL_HOLDER] = hand_over(w, OBSERVER, mine(w, OBSERVER)[CELL_HOLDER], i);
+		mine(w, i)[CELL_SPARE] = tagged(w, i, (int)(10 + i), 40);
+		mine(w, i)[CELL_SPARE2] = tagged(w, i, (int)(20 + i), 40);
+	}
+	first = tagged(w, 0, 1, 40);
+	MUST(cxlshm_cell_swap(actor(w, 0), mine(w, 0)[CELL_HOLDER], 0, &first));
+	w->v.history.start[0] = 1;
+}
+
+static cxlshm_ref cell_load_as(struct world *w, unsigned me)
+{
+	cxlshm_ref ref = 0;
+	uint32_t e = history_begin(&w->v.history, me, OP_LOAD);
+	int rc = expect(w, "cell_load", cxlshm_cell_load(actor(w, me), mine(w, me)[CELL_HOLDER], 0, &ref), 0);
+
+	history_end(&w->v.history, e, rc, tag_of(w, me, ref));
+	return ref;
+}
+
+static void cell_load_op(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		expect(w, "release", cxlshm_release(actor(w, me), cell_load_as(w, me)), 0);
+}
+
+/* Swap in `ref` (0: nothing), drop what comes out. */
+static void cell_swap_with(struct world *w, unsigned me, cxlshm_ref ref)
+{
+	uint32_t e = history_begin(&w->v.history, me, OP_SWAP);
+	int rc, tag = tag_of(w, me, ref);
+
+	w->v.history.event[e].arg = tag;
+	rc = expect(w, "cell_swap", cxlshm_cell_swap(actor(w, me), mine(w, me)[CELL_HOLDER], 0, &ref), 0);
+	history_end(&w->v.history, e, rc, tag_of(w, me, ref));
+	expect(w, "release", cxlshm_release(actor(w, me), ref), 0);
+}
+
+static cxlshm_ref spare(struct world *w, unsigned me)
+{
+	cxlshm_ref *slot = mine(w, me)[CELL_SPARE] ? &mine(w, me)[CELL_SPARE] : &mine(w, me)[CELL_SPARE2];
+	cxlshm_ref ref = *slot;
+
+	*slot = 0;
+	return ref;
+}
+
+static void cell_swap_op(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		cell_swap_with(w, me, spare(w, me));
+}
+
+static void cell_clear_op(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		cell_swap_with(w, me, 0);
+}
+
+/* Two swaps: the same object, out of the cell and back into it. */
+static void cell_back_op(struct world *w, unsigned me)
+{
+	cxlshm_ref ref = 0;
+	uint32_t e;
+	int tag;
+
+	if (gone(w, me))
+		return;
+	e = history_begin(&w->v.history, me, OP_SWAP);
+	expect(w, "cell_swap", cxlshm_cell_swap(actor(w, me), mine(w, me)[CELL_HOLDER], 0, &ref), 0);
+	tag = tag_of(w, me, ref);
+	history_end(&w->v.history, e, 0, tag);
+	cell_swap_with(w, me, ref);
+}
+
+static void cell_cas_op(struct world *w, unsigned me)
+{
+	cxlshm_ref seen, desired;
+	uint32_t e;
+	int rc;
+
+	if (gone(w, me))
+		return;
+	seen = cell_load_as(w, me);
+	desired = spare(w, me);
+	e = history_begin(&w->v.history, me, OP_CAS);
+	w->v.history.event[e].expected = tag_of(w, me, seen);
+	w->v.history.event[e].arg = tag_of(w, me, desired);
+	rc = cxlshm_cell_cas(actor(w, me), mine(w, me)[CELL_HOLDER], 0, seen, &desired);
+	expect(w, "cell_cas", rc, -EAGAIN);
+	history_end(&w->v.history, e, rc, 0);
+	expect(w, "release", cxlshm_release(actor(w, me), desired), 0);
+	expect(w, "release", cxlshm_release(actor(w, me), seen), 0);
+}
+
+static void cell_observe(struct world *w)
+{
+	cxlshm_ref ref = cell_load_as(w, OBSERVER);
+
+	expect(w, "release", cxlshm_release(actor(w, OBSERVER), ref), 0);
+}
+
+static const struct op cell_ops[] = {
+	{"load", cell_load_op}, {"swap", cell_swap_op}, {"clear", cell_clear_op}, {"back", cell_back_op},
+	{"cas", cell_cas_op}, {"leave", op_leave}, {NULL, NULL},
+};
+
+const struct area area_cell = {
+	.name = "cell", .kind = SPEC_CELL, .prepare = cell_prepare, .observe = cell_observe,
+	.ops = cell_ops,
+};
+
+/* ---- export: actor 0's export waits, for anybody ---- */
+
+static void export_prepare(struct world *w)
+{
+	for (unsigned i = 0; i < w->actors; i++) {
+		cxlshm_ref child = tagged(w, i, 7, 40);
+
+		MUST(cxlshm_alloc_with(actor(w, i), 16, 1, CXLSHM_ZERO, &mine(w, i)[2]));
+		MUST(cxlshm_field_swap(actor(w, i), mine(w, i)[2], 0, &child));
+		mine(w, i)[0] = tagged(w, i, (int)(10 + i), 40);
+		mine(w, i)[1] = tagged(w, i, (int)(20 + i), 40);
+	}
+	MUST(cxlshm_export(actor(w, 0), tagged(w, 0, 1, 40), &w->v.token[0]));
+	MUST(cxlshm_export(actor(w, 1), tagged(w, 1, 2, 40), &w->v.token[1]));
+}
+
+static void import(struct world *w, unsigned me, unsigned token)
+{
+	cxlshm_ref ref = 0;
+
+	if (gone(w, me))
+		return;
+	if (!expect(w, "import", cxlshm_import(actor(w, me), w->v.token[token], &ref), -ENOENT)) {
+		w->v.made[token]++;
+		if (tag_of(w, me, ref) != (int)token + 1)
+			world_fail(w, "the import gave another object");
+		if (w->v.made[token] > 1)
+			world_fail(w, "an export was imported twice");
+		expect(w, "release", cxlshm_release(actor(w, me), ref), 0);
+	}
+}
+
+static void import_first(struct world *w, unsigned me)
+{
+	import(w, me, 0);
+}
+
+static void import_second(struct world *w, unsigned me)
+{
+	import(w, me, 1);
+}
+
+static void export_op(struct world *w, unsigned me)
+{
+	uint64_t token;
+
+	if (gone(w, me) || !mine(w, me)[0])
+		return;
+	if (!expect(w, "export", cxlshm_export(actor(w, me), mine(w, me)[0], &token), 0))
+		w->v.token[2 + me] = token;
+	mine(w, me)[0] = 0;
+}
+
+/* What another actor has put up meanwhile. */
+static void import_any(struct world *w, unsigned me)
+{
+	cxlshm_ref ref = 0;
+
+	for (unsigned i = 0; i < ACTORS_MAX && !gone(w, me); i++)
+		if (i != me && w->v.token[2 + i] &&
+		    !expect(w, "import", cxlshm_import(actor(w, me), w->v.token[2 + i], &ref), -ENOENT)) {
+			if (tag_of(w, me, ref) != (int)(10 + i))
+				world_fail(w, "the import gave another object");
+			expect(w, "release", cxlshm_release(actor(w, me), ref), 0);
+		}
+}
+
+/* An exchange given up, if somebody else is faster, and right behind it a move, which its seal alone commits. */
+static void import_and_move(struct world *w, unsigned me)
+{
+	cxlshm_ref ref = 0;
+
+	import(w, me, 0);
+	if (gone(w, me))
+		return;
+	expect(w, "field_swap", cxlshm_field_swap(actor(w, me), mine(w, me)[2], 0, &ref), 0);
+	if (ref && tag_of(w, me, ref) != 7)
+		world_fail(w, "the field gave another object");
+	mine(w, me)[3] = ref;
+}
+
+static const struct op export_ops[] = {
+	{"import0", import_first}, {"import1", import_second}, {"export", export_op}, {"any", import_any},
+	{"move", import_and_move}, {"leave", op_leave}, {NULL, NULL},
+};
+
+const struct area area_export = {
+	.name = "export", .ordered = 1, .prepare = export_prepare, .ops = export_ops,
+};
+
+/* ---- memory: blocks of actor 0's that the others hold ---- */
+
+static void memory_prepare(struct world *w)
+{
+	for (uint32_t k = 0; k < 6; k++) {
+		cxlshm_ref ref = tagged(w, 0, (int)k + 1, 40);
+		unsigned to = 1 + k % (w->actors - 1);
+
+		mine(w, to)[k / 2] = hand_over(w, 0, ref, to);
+		if (k < 4)
+			MUST(cxlshm_release(actor(w, 0), ref));
+		else
+			mine(w, 0)[k - 4] = ref;
+	}
+	/* One of actor 1's, too, that actor 0 can free. */
+	mine(w, 0)[3] = hand_over(w, 1, tagged(w, 1, 9, 40), 0);
+}
+
+static void memory_free(struct world *w, unsigned me)
+{
+	for (uint32_t k = 0; k < 4; k++)
+		if (!gone(w, me) && mine(w, me)[k]) {
+			drop(w, me, k);
+			return;
+		}
+}
+
+static void memory_free_all(struct world *w, unsigned me)
+{
+	for (uint32_t k = 0; k < 4 && !gone(w, me); k++)
+		drop(w, me, k);
+}
+
+static void memory_collect(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		(void)page_collect_some(w->client[me], 8);
+}
+
+static void memory_more(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		(void)expect(w, "page_more", page_more(w->client[me]), -ENOSPC);
+}
+
+static void memory_sweep(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		page_sweep(w->client[me], 0);
+}
+
+static void memory_alloc(struct world *w, unsigned me)
+{
+	if (gone(w, me))
+		return;
+	mine(w, me)[8] = tagged(w, me, 30, 40);
+	mine(w, me)[9] = tagged(w, me, 31, 3000);
+}
+
+static void memory_span(struct world *w, unsigned me)
+{
+	if (gone(w, me))
+		return;
+	if (!expect(w, "alloc of a span", cxlshm_alloc(actor(w, me), 300000, &mine(w, me)[10]), -ENOSPC))
+		drop(w, me, 10);
+	page_sweep(w->client[me], 0);
+}
+
+static void memory_trim(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		(void)segment_trim(w->client[me]);
+}
+
+static const struct op memory_ops[] = {
+	{"free", memory_free}, {"free_all", memory_free_all}, {"collect", memory_collect}, {"more", memory_more},
+	{"sweep", memory_sweep}, {"alloc", memory_alloc}, {"span", memory_span}, {"trim", memory_trim},
+	{"leave", op_leave}, {NULL, NULL},
+};
+
+const struct area area_memory = {
+	.name = "memory", .ordered = 1, .prepare = memory_prepare, .ops = memory_ops,
+};

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Does anybody wait?  A client is stopped (SIGSTOP) at each crash point in turn; a neighbour then works on the same
+ * objects, cells, queues and directories, and every call of his must come back.  The slowest is reported, never judged:
+ * only a watchdog fails the test.
+ *
+ *   wait [--long] [--replay NAME:H] [--list]
+ *
+ * For each scenario: a fresh pool with a neighbour; the action runs in a child that stops itself at its h-th point; then
+ * the neighbour's calls, each timed; then the child is killed and recovered, and the checker must find nothing.
+ * --long stops at every point that is passed; otherwise at the first pass of each point in each scenario.
+ *
+ * The documented exception: renames of directories wait for one another, so the neighbour makes none.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "wait.h"
+
+#define WATCHDOG_S 10
+#define PASSES_MAX 20000u
+
+struct passes {	/* shared with the child */
+	volatile uint32_t hits;
+	volatile uint32_t stop_at;	/* 0: never */
+	uint8_t point[PASSES_MAX];
+};
+
+static struct {
+	struct passes *passes;
+	const char *scenario, *call, *point;
+	uint32_t h;
+	char dir[64];
+	pid_t child;
+	uint64_t points, failures;
+	uint8_t stopped_at[CRASH_POINT_COUNT];
+	double slowest_us;
+	char slowest[200];
+} now;
+
+static double microseconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+}
+
+static void clean(void)
+{
+	char command[128];
+
+	if (now.child > 0)
+		kill(now.child, SIGKILL);
+	snprintf(command, sizeof(command), "rm -rf '%s'", now.dir);
+	if (now.dir[0] && system(command))
+		fprintf(stderr, "cannot remove %s\n", now.dir);
+}
+
+static void say_failed(const char *what)
+{
+	printf("FAILED %s: stopped at %s, %s: %s\n    replay: wait --replay %s:%u\n", now.scenario, now.point, now.call,
+	       what, now.scenario, now.h);
+	fflush(stdout);
+	now.failures++;
+}
+
+/* The neighbour waits.  Nothing but an end of the process gets him out of there. */
+static void watchdog(int sig)
+{
+	(void)sig;
+	say_failed("does not come back");
+	clean();
+	_exit(1);
+}
+
+/* ---- the neighbour's calls ---- */
+
+void timed_begin(const char *call)
+{
+	now.call = call;
+	alarm(WATCHDOG_S);
+}
+
+void timed_end(double from_us, int rc)
+{
+	double took = microseconds() - from_us;
+
+	alarm(0);
+	if (took > now.slowest_us) {
+		now.slowest_us = took;
+		snprintf(now.slowest, sizeof(now.slowest), "%s at %s of %s", now.call, now.point, now.scenario);
+	}
+	if (rc == -EUCLEAN || rc == -EIO || rc == -EBADF || rc == -EINVAL || rc == -EUSERS)
+		say_failed(strerror(-rc));
+}
+
+double timed_now(void)
+{
+	return microseconds();
+}
+
+/* ---- one stop ---- */
+
+static void hook(void *arg, struct client *c, unsigned point)
+{
+	struct passes *p = arg;
+	uint32_t n = p->hits;
+
+	(void)c;
+	if (n < PASSES_MAX)
+		p->point[n] = (uint8_t)point;
+	p->hits = n + 1;
+	if (n + 1 == p->stop_at)
+		raise(SIGSTOP);
+}
+
+/* The directories' hash key is random; with a fixed one every run passes the same points. */
+static void fix_key(struct cxlshm_pool *pool)
+{
+	struct super_fmt *super = (struct super_fmt *)(uintptr_t)((struct pool *)pool)->super;
+
+	super->hash_key[0] = super->hash_key[1] = 1;
+}
+
+static struct cxlshm_pool *open_hooked(const char *dir, void (*with)(void *, struct client *, unsigned), void *arg)
+{
+	struct cxlshm_pool *pool;
+
+	MUST(cxlshm_pool_open(dir, 0, &pool, NULL));
+	fix_key(pool);
+	((struct pool *)pool)->crash_hook = with;
+	((struct pool *)pool)->crash_arg = arg;
+	return pool;
+}
+
+static void die_at(void *arg, struct client *c, unsigned point)
+{
+	(void)c;
+	if (point == *(unsigned *)arg)
+		kill(getpid(), SIGKILL);
+}
+
+/* A client that died in the middle of something, for scenarios that recover. */
+static void leave_a_dead_one(struct stage *s, unsigned point)
+{
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (!pid) {
+		scenario_victim(s, open_hooked(now.dir, die_at, &point));
+		_exit(0);
+	}
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+static void report(void *arg, int severity, const char *line)
+{
+	if (severity < 1)
+		return;
+	(*(unsigned *)arg)++;
+	printf("    %s\n", line);
+}
+
+/* Stop at the h-th point (0: run through, to count them).  The points passed. */
+static uint32_t run(const struct scenario *scenario, uint32_t h)
+{
+	struct cxlshm_pool_options options = {
+		.size_bytes = 4u << 20, .client_slots = 8, .uid = (uid_t)-1, .gid = (gid_t)-1};
+	struct cxlshm_check_result result;
+	struct stage s = {.pool = NULL};
+	unsigned problems = 0;
+	uint32_t hits;
+	int status;
+
+	snprintf(now.dir, sizeof(now.dir), "/dev/shm/cxlshm-wait-%d", (int)getpid());
+	MUST(mkdir(now.dir, 0700));
+	MUST(cxlshm_pool_create(now.dir, &options, NULL));
+	MUST(cxlshm_pool_open(now.dir, 0, &s.pool, NULL));
+	fix_key(s.pool);
+	MUST(cxlshm_join(s.pool, "neighbour", 0, &s.neighbour));
+	stage_prepare(&s);
+	now.scenario = scenario->name;
+	now.h = h;
+	now.passes->hits = 0;
+	now.passes->stop_at = h;
+	if (scenario->dead_at)
+		leave_a_dead_one(&s, scenario->dead_at);
+	fflush(NULL);
+	now.child = fork();
+	if (!now.child) {
+		scenario->act(&s, open_hooked(now.dir, hook, now.passes));
+		_exit(0);
+	}
+	/* Ended, or stopped: then now.point says where. */
+	while (waitpid(now.child, &status, WUNTRACED) < 0 && errno == EINTR)
+		;
+	hits = now.passes->hits;
+	if (h) {
+		uint8_t point = h <= PASSES_MAX ? now.passes->point[h - 1] : 0;
+
+		now.point = crash_point_name(point);
+		now.call = "(stopping)";
+		if (WIFSTOPPED(status)) {
+			now.points++;
+			now.stopped_at[point] = 1;
+			stage_neighbour(&s);
+			now.call = "(afterwards)";
+			kill(now.child, SIGKILL);
+			waitpid(now.child, &status, 0);
+		} else {
+			say_failed("the point was not reached again");
+		}
+		MUST(cxlshm_recover(s.pool, NULL));
+		MUST(check_pool((struct pool *)s.pool, 0, report, &problems, &result));
+		if (problems)
+			say_failed("the checker finds damage");
+	} else if (!WIFEXITED(status) || WEXITSTATUS(status)) {
+		now.point = "no point";
+		now.call = "(the action)";
+		say_failed("failed by itself");
+	}
+	now.child = 0;
+	cxlshm_pool_close(s.pool);
+	MUST(cxlshm_pool_remove(now.dir, NULL));
+	MUST(rmdir(now.dir));
+	return hits;
+}
+
+static void run_scenario(const struct scenario *scenario, int full, uint32_t only)
+{
+	uint8_t tried[CRASH_POINT_COUNT] = {0};
+	static uint8_t point[PASSES_MAX];
+	uint32_t hits = run(scenario, 0);
+
+	if (hits > PASSES_MAX)
+		hits = PASSES_MAX;
+	memcpy(point, now.passes->point, hits);
+	for (uint32_t h = 1; h <= hits; h++) {
+		if (only ? h != only : !full && tried[point[h - 1]]++)
+			continue;
+		run(scenario, h);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const char *only = NULL;
+	uint32_t only_h = 0, distinct = 0;
+	const char *length = getenv("CXLSHM_TEST_LENGTH");
+	int full = length && !strcmp(length, "long");
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--long")) {
+			full = 1;
+		} else if (!strcmp(argv[i], "--replay") && i + 1 < argc) {
+			char *colon = strchr(argv[++i], ':');
+
+			if (!colon || sscanf(colon + 1, "%u", &only_h) != 1)
+				return 2;
+			*colon = 0;
+			only = argv[i];
+		} else if (!strcmp(argv[i], "--list")) {
+			for (const struct scenario *s = scenarios; s->name; s++)
+				puts(s->name);
+			return 0;
+		} else {
+			fprintf(stderr, "usage: %s [--long] [--replay NAME:H] [--list]\n", argv[0]);
+			return 2;
+		}
+	}
+	now.passes = mmap(NULL, sizeof(*now.passes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	REQUIRE(now.passes != MAP_FAILED);
+	signal(SIGALRM, watchdog);
+	for (const struct scenario *s = scenarios; s->name; s++)
+		if (!only || !strcmp(only, s->name))
+			run_scenario(s, full, only_h);
+	for (unsigned p = 0; p < CRASH_POINT_COUNT; p++)
+		distinct += now.stopped_at[p];
+	if (!only) {
+		printf("wait: stopped at %u of %u crash points; not at", distinct, (unsigned)CRASH_POINT_COUNT);
+		for (unsigned p = 0; p < CRASH_POINT_COUNT; p++)
+			if (!now.stopped_at[p])
+				printf(" %s", crash_point_name(p));
+		printf("\n");
+	}
+	printf("wait: %llu points, slowest survivor %.0f us (%s), %llu failures\n", (unsigned long long)now.points,
+	       now.slowest_us, now.slowest, (unsigned long long)now.failures);
+	return now.failures ? 1 : 0;
+}

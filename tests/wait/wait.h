@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the waiting proof and its scenarios share.
+ */
+#ifndef TESTS_WAIT_H
+#define TESTS_WAIT_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client.h"
+#include "cxlshm.h"
+
+#define STAGE_REFS 6
+
+enum { HOLDER, SHARED, QUEUE, SPSC, DIRECTORY, PLAIN };	/* of struct stage: what all work on */
+
+struct stage {
+	struct cxlshm_pool *pool;	/* the neighbour's */
+	struct cxlshm_client *neighbour;
+	cxlshm_ref held[STAGE_REFS];
+	uint64_t token[STAGE_REFS][2];	/* exported: for the one that is stopped, and for one that died before */
+};
+
+struct scenario {
+	const char *name;
+	void (*act)(struct stage *s, struct cxlshm_pool *pool);	/* in the process that is stopped */
+	unsigned dead_at;	/* crash point at which scenario_victim() dies before; 0: there is none */
+};
+
+extern const struct scenario scenarios[];	/* ends with name NULL */
+
+/* The neighbour makes what all work on. */
+void stage_prepare(struct stage *s);
+
+/* The neighbour's calls, each between timed_begin() and timed_end(). */
+void stage_neighbour(struct stage *s);
+
+/* Does a bit of everything. */
+void scenario_victim(struct stage *s, struct cxlshm_pool *pool);
+
+void timed_begin(const char *call);
+double timed_now(void);
+void timed_end(double from_us, int rc);
+
+#define TIMED(name, call)                                                                          \
+	do {                                                                                       \
+		double timed_from;                                                                 \
+		timed_begin(name);                                                                 \
+		timed_from = timed_now();                                                          \
+		timed_end(timed_from, (int)(call));                                                \
+	} while (0)
+
+#define MUST(call)                                                                                 \
+	do {                                                                                       \
+		int must_rc = (int)(call);                                                         \
+		if (must_rc) {                                                                     \
+			fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call,              \
+				strerror(must_rc < 0 ? -must_rc : 0));                             \
+			exit(3);                                                                   \
+		}                                                                                  \
+	} while (0)
+
+#define REQUIRE(condition)                                                                         \
+	do {                                                                                       \
+		if (!(condition)) {                                                                \
+			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);    \
+			exit(3);                                                                   \
+		}                                                                                  \
+	} while (0)
+
+#endif

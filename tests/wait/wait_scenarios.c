@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the stopped client was doing, and what the neighbour does meanwhile.
+ */
+#include <errno.h>
+#include <sys/stat.h>
+
+#include "wait.h"
+
+static cxlshm_ref give(struct stage *s, cxlshm_ref ref, uint64_t token[2])
+{
+	for (int i = 0; i < 2; i++) {
+		cxlshm_ref copy;
+
+		MUST(cxlshm_attach(s->neighbour, ref, &copy));
+		MUST(cxlshm_export(s->neighbour, copy, &token[i]));
+	}
+	return ref;
+}
+
+void stage_prepare(struct stage *s)
+{
+	struct cxlshm_client *n = s->neighbour;
+	cxlshm_ref ref;
+
+	MUST(cxlshm_alloc_with(n, 64, 2, CXLSHM_CELLS | CXLSHM_ZERO, &s->held[HOLDER]));
+	MUST(cxlshm_alloc_with(n, 64, 1, CXLSHM_ZERO, &s->held[SHARED]));
+	MUST(cxlshm_cell_store(n, s->held[HOLDER], 0, s->held[SHARED]));
+	MUST(cxlshm_queue_create(n, 4, 0, &s->held[QUEUE]));
+	MUST(cxlshm_queue_create(n, 4, CXLSHM_SPSC, &s->held[SPSC]));
+	MUST(cxlshm_alloc(n, 40, &s->held[PLAIN]));
+	MUST(cxlshm_mkdir(n, 0, "d", 0700, &s->held[DIRECTORY]));
+	MUST(cxlshm_mknod(n, 0, "a", S_IFIFO | 0600, NULL));
+	MUST(cxlshm_create(n, 0, "f", 8192, 0600, NULL));
+	MUST(cxlshm_alloc(n, 40, &ref));
+	MUST(cxlshm_queue_send(n, s->held[QUEUE], ref));
+	for (int i = 0; i < STAGE_REFS; i++)
+		give(s, s->held[i], s->token[i]);
+}
+
+static struct cxlshm_client *join(struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c;
+
+	MUST(cxlshm_join(pool, "stopped", 0, &c));
+	return c;
+}
+
+static cxlshm_ref take(struct stage *s, struct cxlshm_client *c, int which)
+{
+	cxlshm_ref ref;
+
+	MUST(cxlshm_import(c, s->token[which][0], &ref));
+	return ref;
+}
+
+/* ---- actions ---- */
+
+static void act_refs(struct stage *s, struct cxlshm_pool *pool)
+{
+	static const size_t sizes[] = {1, 500, 3000, 9000, 60000};
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref ref[5], shared, copy, parent;
+
+	for (int i = 0; i < 5; i++)
+		MUST(cxlshm_alloc(c, sizes[i], &ref[i]));
+	shared = take(s, c, SHARED);
+	MUST(cxlshm_attach(c, shared, &copy));
+	MUST(cxlshm_alloc_with(c, 32, 2, CXLSHM_ZERO, &parent));
+	MUST(cxlshm_field_store(c, parent, 0, shared));
+	MUST(cxlshm_field_swap(c, parent, 1, &ref[0]));
+	MUST(cxlshm_release(c, parent));
+	for (int i = 1; i < 5; i++)
+		MUST(cxlshm_release(c, ref[i]));
+	MUST(cxlshm_release(c, copy));
+	MUST(cxlshm_leave(c));
+}
+
+static void act_cells(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref holder = take(s, c, HOLDER), mine, ref;
+
+	MUST(cxlshm_cell_load(c, holder, 0, &ref));
+	MUST(cxlshm_alloc(c, 48, &mine));
+	MUST(cxlshm_cell_cas(c, holder, 0, ref, &mine));
+	MUST(cxlshm_cell_store(c, holder, 1, ref));
+	MUST(cxlshm_release(c, ref));
+	MUST(cxlshm_cell_swap(c, holder, 1, &mine));
+	MUST(cxlshm_release(c, mine));
+	MUST(cxlshm_leave(c));
+}
+
+/* Two clients of one process: blocks freed across, segments left behind and adopted. */
+static void act_memory(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *a = join(pool), *b = join(pool);
+	cxlshm_ref ref[3], other[3], span;
+	uint64_t token;
+
+	(void)s;
+	for (int i = 0; i < 3; i++) {
+		MUST(cxlshm_alloc(a, 40, &ref[i]));
+		MUST(cxlshm_export(a, ref[i], &token));
+		MUST(cxlshm_import(b, token, &other[i]));
+	}
+	MUST(cxlshm_release(b, other[0]));
+	MUST(cxlshm_alloc(a, 600000, &span));
+	MUST(cxlshm_release(a, span));
+	MUST(cxlshm_leave(a));
+	MUST(cxlshm_alloc(b, 60000, &ref[0]));
+	MUST(cxlshm_release(b, other[1]));
+	MUST(cxlshm_release(b, ref[0]));
+	MUST(cxlshm_leave(b));
+	b = join(pool);
+	MUST(cxlshm_alloc(b, 60000, &ref[0]));
+	MUST(cxlshm_leave(b));
+}
+
+static void act_many_roots(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref plain = take(s, c, PLAIN), copy;
+
+	for (int i = 0; i < 300; i++)
+		MUST(cxlshm_attach(c, plain, &copy));
+	/* It ends with all of them held: the neighbour's recovery drops them. */
+}
+
+static void act_queues(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool), *d = join(pool);
+	cxlshm_ref queue = take(s, c, QUEUE), spsc = take(s, c, SPSC), ref, at;
+	uint64_t token;
+
+	MUST(cxlshm_queue_receive(c, queue, &ref));
+	MUST(cxlshm_queue_send(c, queue, ref));
+	MUST(cxlshm_alloc(c, 40, &ref));
+	MUST(cxlshm_queue_send(c, queue, ref));
+	MUST(cxlshm_alloc(c, 40, &ref));
+	MUST(cxlshm_queue_send(c, spsc, ref));
+	MUST(cxlshm_attach(c, spsc, &at));
+	MUST(cxlshm_export(c, at, &token));
+	MUST(cxlshm_import(d, token, &at));
+	MUST(cxlshm_queue_receive(d, at, &ref));
+	MUST(cxlshm_leave(d));
+	MUST(cxlshm_alloc(c, 40, &ref));
+	MUST(cxlshm_queue_send(c, spsc, ref));
+	MUST(cxlshm_leave(c));
+}
+
+static void act_names(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref dir = take(s, c, DIRECTORY), plain = take(s, c, PLAIN), ref;
+	char name[16];
+
+	for (int i = 0; i < 8; i++) {
+		snprintf(name, sizeof(name), "b%d", i);
+		MUST(cxlshm_mknod(c, 0, name, S_IFIFO | 0600, NULL));
+	}
+	MUST(cxlshm_lookup(c, 0, "b1", CXLSHM_INODE, &ref));
+	MUST(cxlshm_link(c, ref, dir, "linked", 0));
+	MUST(cxlshm_link(c, plain, dir, "named", 0600));
+	MUST(cxlshm_symlink(c, "b1", dir, "s", NULL));
+	MUST(cxlshm_rename(c, 0, "b2", 0, "b3", 0));
+	MUST(cxlshm_rename(c, 0, "b4", dir, "moved", 0));
+	MUST(cxlshm_rename(c, 0, "b5", 0, "b6", CXLSHM_EXCHANGE));
+	MUST(cxlshm_unlink(c, dir, "moved"));
+	MUST(cxlshm_unlink(c, 0, "a"));
+	MUST(cxlshm_create(c, 0, "g", 4096, 0600, NULL));
+	MUST(cxlshm_unlink(c, 0, "g"));
+	MUST(cxlshm_leave(c));
+}
+
+static void act_directories(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref dir = take(s, c, DIRECTORY);
+
+	MUST(cxlshm_mkdir(c, 0, "e", 0700, NULL));
+	MUST(cxlshm_mkdir(c, dir, "g", 0700, NULL));
+	MUST(cxlshm_rename(c, dir, "g", 0, "h", 0));
+	MUST(cxlshm_rename(c, 0, "h", 0, "e", 0));
+	MUST(cxlshm_rename(c, 0, "e", 0, "d", CXLSHM_EXCHANGE));
+	MUST(cxlshm_rmdir(c, 0, "d"));
+	MUST(cxlshm_rmdir(c, 0, "e"));
+	MUST(cxlshm_leave(c));
+}
+
+void scenario_victim(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref ref, holder, dir, queue;
+	uint64_t token;
+
+	MUST(cxlshm_import(c, s->token[HOLDER][1], &holder));
+	MUST(cxlshm_import(c, s->token[DIRECTORY][1], &dir));
+	MUST(cxlshm_import(c, s->token[QUEUE][1], &queue));
+	for (int i = 0; i < 3; i++) {
+		MUST(cxlshm_alloc(c, 40, &ref));
+		MUST(cxlshm_export(c, ref, &token));
+	}
+	MUST(cxlshm_alloc(c, 40, &ref));
+	MUST(cxlshm_queue_send(c, queue, ref));
+	MUST(cxlshm_alloc(c, 40, &ref));
+	MUST(cxlshm_cell_swap(c, holder, 1, &ref));
+	MUST(cxlshm_create(c, 0, "v", 4096, 0600, NULL));
+	MUST(cxlshm_mkdir(c, 0, "w", 0700, NULL));
+	MUST(cxlshm_rename(c, 0, "w", dir, "w", 0));
+	MUST(cxlshm_unlink(c, 0, "v"));
+	abort();
+}
+
+static void act_recover(struct stage *s, struct cxlshm_pool *pool)
+{
+	(void)s;
+	MUST(cxlshm_recover(pool, NULL));
+}
+
+const struct scenario scenarios[] = {
+	{"refs", act_refs, 0},
+	{"cells", act_cells, 0},
+	{"memory", act_memory, 0},
+	{"roots", act_many_roots, 0},
+	{"queues", act_queues, 0},
+	{"names", act_names, 0},
+	{"directories", act_directories, 0},
+	{"recover_send", act_recover, CRASH_queue_send_swapped},
+	{"recover_move", act_recover, CRASH_names_move_taken},
+	{"recover_unlink", act_recover, CRASH_extent_deleted},
+	{NULL, NULL, 0},
+};
+
+/* ---- the neighbour ---- */
+
+static int release(struct cxlshm_client *n, int rc, cxlshm_ref ref)
+{
+	if (!rc && ref)
+		rc = cxlshm_release(n, ref);
+	return rc;
+}
+
+static int call_join(struct stage *s)
+{
+	struct cxlshm_client *c;
+	int rc = cxlshm_join(s->pool, "another", 0, &c);
+
+	return rc ? rc : cxlshm_leave(c);
+}
+
+static int call_export(struct cxlshm_client *n)
+{
+	uint64_t token;
+	cxlshm_ref ref;
+	int rc = cxlshm_alloc(n, 40, &ref);
+
+	if (!rc)
+		rc = cxlshm_export(n, ref, &token);
+	if (!rc)
+		rc = cxlshm_import(n, token, &ref);
+	return release(n, rc, ref);
+}
+
+static int call_send(struct cxlshm_client *n, cxlshm_ref queue)
+{
+	cxlshm_ref ref;
+	int rc = cxlshm_alloc(n, 40, &ref);
+
+	if (rc)
+		return rc;
+	rc = cxlshm_queue_send(n, queue, ref);
+	if (rc)
+		cxlshm_release(n, ref);
+	return rc;
+}
+
+static int call_receive(struct cxlshm_client *n, cxlshm_ref queue)
+{
+	cxlshm_ref ref = 0;
+
+	return release(n, cxlshm_queue_receive(n, queue, &ref), ref);
+}
+
+static int call_list(struct cxlshm_client *n, cxlshm_ref dir)
+{
+	struct cxlshm_dirent entry;
+	uint64_t position = 0;
+	int rc;
+
+	while (!(rc = cxlshm_readdir(n, dir, &position, &entry, NULL)))
+		;
+	return rc == -ENOENT ? 0 : rc;
+}
+
+static int call_lookup(struct cxlshm_client *n, const char *name)
+{
+	cxlshm_ref ref = 0;
+
+	return release(n, cxlshm_lookup(n, 0, name, 0, &ref), ref);
+}
+
+/* Names that the stopped one may be working on just now, then names of its own. */
+static void call_names(struct stage *s)
+{
+	static const char *const theirs[] = {"a", "b1", "b3", "b6", "d", "e", "g", "h", "f", "v", "w"};
+	struct cxlshm_client *n = s->neighbour;
+	cxlshm_ref dir = s->held[DIRECTORY];
+
+	for (size_t i = 0; i < sizeof(theirs) / sizeof(*theirs); i++)
+		TIMED("lookup", call_lookup(n, theirs[i]));
+	TIMED("list", call_list(n, 0));
+	TIMED("list of d", call_list(n, dir));
+	TIMED("create", cxlshm_mknod(n, 0, "n1", S_IFIFO | 0600, NULL));
+	TIMED("create in d", cxlshm_mknod(n, dir, "n1", S_IFIFO | 0600, NULL));
+	TIMED("rename", cxlshm_rename(n, 0, "n1", 0, "n2", 0));
+	TIMED("rename from b3", cxlshm_rename(n, 0, "b3", 0, "n3", 0));
+	TIMED("rename over b6", cxlshm_rename(n, 0, "n2", 0, "b6", 0));
+	TIMED("rename into d", cxlshm_rename(n, 0, "n3", dir, "n3", 0));
+	TIMED("unlink", cxlshm_unlink(n, dir, "n1"));
+	TIMED("unlink of a", cxlshm_unlink(n, 0, "a"));
+	TIMED("unlink of v", cxlshm_unlink(n, 0, "v"));
+	TIMED("mkdir", cxlshm_mkdir(n, 0, "nd", 0700, NULL));
+	TIMED("rmdir", cxlshm_rmdir(n, 0, "nd"));
+	TIMED("mkdir of e", cxlshm_mkdir(n, 0, "e", 0700, NULL));
+	TIMED("rmdir of e", cxlshm_rmdir(n, 0, "e"));
+	TIMED("rmdir of d", cxlshm_rmdir(n, 0, "d"));
+	TIMED("create of a file", cxlshm_create(n, 0, "nf", 4096, 0600, NULL));
+	TIMED("unlink of a file", cxlshm_unlink(n, 0, "nf"));
+}
+
+void stage_neighbour(struct stage *s)
+{
+	struct cxlshm_client *n = s->neighbour;
+	cxlshm_ref ref = 0, holder = s->held[HOLDER], large;
+
+	TIMED("attach", cxlshm_attach(n, s->held[SHARED], &ref));
+	TIMED("release", cxlshm_release(n, ref));
+	for (uint32_t i = 0; i < 2; i++) {
+		ref = 0;
+		TIMED("cell_load", cxlshm_cell_load(n, holder, i, &ref));
+		TIMED("release", cxlshm_release(n, ref));
+		TIMED("cell_store", cxlshm_cell_store(n, holder, i, s->held[PLAIN]));
+		ref = 0;
+		TIMED("cell_swap", cxlshm_cell_swap(n, holder, i, &ref));
+		TIMED("release", cxlshm_release(n, ref));
+		ref = 0;
+		TIMED("cell_cas", cxlshm_cell_cas(n, holder, i, 0, &ref));
+	}
+	TIMED("export and import", call_export(n));
+	TIMED("alloc", cxlshm_alloc(n, 3000, &ref));
+	TIMED("release", cxlshm_release(n, ref));
+	large = 0;
+	TIMED("alloc of a span", cxlshm_alloc(n, 500000, &large));
+	TIMED("release of a span", cxlshm_release(n, large));
+	for (int i = 0; i < 6; i++)
+		TIMED("send", call_send(n, s->held[QUEUE]));
+	for (int i = 0; i < 6; i++)
+		TIMED("receive", call_receive(n, s->held[QUEUE]));
+	TIMED("send to one", call_send(n, s->held[SPSC]));
+	TIMED("receive from one", call_receive(n, s->held[SPSC]));
+	call_names(s);
+	TIMED("recover", cxlshm_recover(s->pool, NULL));
+	TIMED("join and leave", call_join(s));
+}
