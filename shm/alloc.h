@@ -7,8 +7,8 @@
  *
  * All calls are the owner's and wait-free, but for claiming segments.
  */
-#ifndef SHM_ALLOC_H
-#define SHM_ALLOC_H
+#ifndef CXLSHM_ALLOC_H
+#define CXLSHM_ALLOC_H
 
 #include <string.h>
 

@@ -3,8 +3,8 @@
  * api: what the files that implement include/cxlshm.h share: handles to structs, and trying again after recovering dead
  * clients when memory is short.
  */
-#ifndef SHM_API_H
-#define SHM_API_H
+#ifndef CXLSHM_API_H
+#define CXLSHM_API_H
 
 #include "recover.h"
 

@@ -11,8 +11,8 @@
  *   arch_write_back_fence()    wait until the lines started before are in memory
  *   arch_relax()               be nice to the other hardware thread in a polling loop
  */
-#ifndef SHM_ARCH_H
-#define SHM_ARCH_H
+#ifndef CXLSHM_ARCH_H
+#define CXLSHM_ARCH_H
 
 #include <stdint.h>
 

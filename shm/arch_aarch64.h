@@ -2,8 +2,8 @@
 /*
  * aarch64 with LSE and LSE2 (ARMv8.4): CASPAL swaps 16 bytes; aligned LDP and STP are single-copy atomic.
  */
-#ifndef SHM_ARCH_AARCH64_H
-#define SHM_ARCH_AARCH64_H
+#ifndef CXLSHM_ARCH_AARCH64_H
+#define CXLSHM_ARCH_AARCH64_H
 
 #include <sys/auxv.h>
 

@@ -4,8 +4,8 @@
  * every processor with AVX (Intel SDM vol. 3A 9.1.1; AMD APM vol. 2 7.3.2), and pool_open() refuses
  * others.  Stores are ordered after earlier stores and loads, loads after earlier loads.
  */
-#ifndef SHM_ARCH_X86_H
-#define SHM_ARCH_X86_H
+#ifndef CXLSHM_ARCH_X86_H
+#define CXLSHM_ARCH_X86_H
 
 #if defined(__SANITIZE_THREAD__)
 #define ARCH_SEEN_BY_TSAN 1

@@ -6,8 +6,8 @@
  * SCHED_POINT() is where the deterministic scheduler of tests/ switches between clients; nothing in
  * other builds.
  */
-#ifndef SHM_ATOMIC_H
-#define SHM_ATOMIC_H
+#ifndef CXLSHM_ATOMIC_H
+#define CXLSHM_ATOMIC_H
 
 #include "arch.h"
 

@@ -9,8 +9,8 @@
  *
  * The caller holds a reference to the object that the cell or counter is in.
  */
-#ifndef SHM_CELL_H
-#define SHM_CELL_H
+#ifndef CXLSHM_CELL_H
+#define CXLSHM_CELL_H
 
 #include "ref.h"
 

@@ -5,8 +5,8 @@
  * Everything read is input: an offset is checked before it is followed, every list is bounded, and memory
  * that may be a hole of a full file system is not touched.
  */
-#ifndef SHM_CHECK_H
-#define SHM_CHECK_H
+#ifndef CXLSHM_CHECK_H
+#define CXLSHM_CHECK_H
 
 #include "pool.h"
 

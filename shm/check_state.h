@@ -14,8 +14,8 @@
  *   check_names.c  directories, inodes, extents
  *   check_mark.c, check_repair.c  putting right what they found
  */
-#ifndef SHM_CHECK_STATE_H
-#define SHM_CHECK_STATE_H
+#ifndef CXLSHM_CHECK_STATE_H
+#define CXLSHM_CHECK_STATE_H
 
 #include "check.h"
 #include "off.h"

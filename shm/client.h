@@ -11,8 +11,8 @@
  *   client_unclaim   as above                                     wait-free
  *   read_begin/end   nothing                                      wait-free
  */
-#ifndef SHM_CLIENT_H
-#define SHM_CLIENT_H
+#ifndef CXLSHM_CLIENT_H
+#define CXLSHM_CLIENT_H
 
 #include "crash.h"
 #include "off.h"

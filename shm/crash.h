@@ -3,8 +3,8 @@
  * Dying at a crash point.  In builds with CXLSHM_CRASH_POINTS a pool handle may carry a hook that is called at each
  * one, and may end the process, or leave the operation for good with longjmp.  In other builds: nothing.
  */
-#ifndef SHM_CRASH_H
-#define SHM_CRASH_H
+#ifndef CXLSHM_CRASH_H
+#define CXLSHM_CRASH_H
 
 #include "crash_points.h"
 

@@ -3,8 +3,8 @@
  * The one list of crash points: every visible step of every operation, by module and name.  tests/crash dies at
  * each of them, and again at each one inside the recovery that this causes, and fails if one is never reached.
  */
-#ifndef SHM_CRASH_POINTS_H
-#define SHM_CRASH_POINTS_H
+#ifndef CXLSHM_CRASH_POINTS_H
+#define CXLSHM_CRASH_POINTS_H
 
 #define CRASH_POINTS(X)                                                                            \
 	X(redo, filled)                                                                            \

@@ -9,8 +9,8 @@
  * Progress: publish and bump are wait-free; a loop around era_cas() is lock-free, for a failed CAS means that
  * another client's succeeded.
  */
-#ifndef SHM_ERA_H
-#define SHM_ERA_H
+#ifndef CXLSHM_ERA_H
+#define CXLSHM_ERA_H
 
 #include "client.h"
 

@@ -8,8 +8,8 @@
  *
  * Threads: any, on different extents; on one extent the kernel's own rules.
  */
-#ifndef SHM_EXTENT_H
-#define SHM_EXTENT_H
+#ifndef CXLSHM_EXTENT_H
+#define CXLSHM_EXTENT_H
 
 #include <sys/stat.h>
 

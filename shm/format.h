@@ -18,8 +18,8 @@
  * or who holds the slot's lock and acts as it.  All numbers are little-endian; offsets are from the start
  * of the heap file; 0 is no offset.
  */
-#ifndef SHM_FORMAT_H
-#define SHM_FORMAT_H
+#ifndef CXLSHM_FORMAT_H
+#define CXLSHM_FORMAT_H
 
 #include <assert.h>
 #include <stddef.h>

@@ -10,8 +10,8 @@
  *
  * `off` is always an object that the caller holds.
  */
-#ifndef SHM_INODE_H
-#define SHM_INODE_H
+#ifndef CXLSHM_INODE_H
+#define CXLSHM_INODE_H
 
 #include <sys/stat.h>
 

@@ -6,8 +6,8 @@
  * with it.  Therefore slots and segments are read with pread(2) and never through the mapping: a hole
  * reads as zeros, not as SIGBUS; and what comes out is checked like any input.
  */
-#ifndef SHM_INSPECT_H
-#define SHM_INSPECT_H
+#ifndef CXLSHM_INSPECT_H
+#define CXLSHM_INSPECT_H
 
 #include "client.h"
 

@@ -13,8 +13,8 @@
  *   split              CAS on an edge                nothing     one try
  *   insert, replace, remove: cell_exchange() on spot.edge; see names_ops.c
  */
-#ifndef SHM_NAMES_H
-#define SHM_NAMES_H
+#ifndef CXLSHM_NAMES_H
+#define CXLSHM_NAMES_H
 
 #include "inode.h"
 

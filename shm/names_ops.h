@@ -11,8 +11,8 @@
  *
  * Directories are given by offset; the caller holds them (the root directory holds itself).
  */
-#ifndef SHM_NAMES_OPS_H
-#define SHM_NAMES_OPS_H
+#ifndef CXLSHM_NAMES_OPS_H
+#define CXLSHM_NAMES_OPS_H
 
 #include "names_todo.h"
 

@@ -16,8 +16,8 @@
  *   move_take          CAS on dir_move                 other clients renaming            waits for a living one
  *                                                      directories
  */
-#ifndef SHM_NAMES_TODO_H
-#define SHM_NAMES_TODO_H
+#ifndef CXLSHM_NAMES_TODO_H
+#define CXLSHM_NAMES_TODO_H
 
 #include "names.h"
 

@@ -2,8 +2,8 @@
 /*
  * Offsets in the pool to pointers in this process, checked before they are followed.
  */
-#ifndef SHM_OFF_H
-#define SHM_OFF_H
+#ifndef CXLSHM_OFF_H
+#define CXLSHM_OFF_H
 
 #include "pool.h"
 

@@ -14,8 +14,8 @@
  *   collect               other calls of the owner       lock-free
  *   all others            other calls of the owner       wait-free
  */
-#ifndef SHM_PAGE_H
-#define SHM_PAGE_H
+#ifndef CXLSHM_PAGE_H
+#define CXLSHM_PAGE_H
 
 #include "segment.h"
 

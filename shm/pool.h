@@ -4,8 +4,8 @@
  *
  * Threads: everything in struct pool but `own` is written before the handle is given out.
  */
-#ifndef SHM_POOL_H
-#define SHM_POOL_H
+#ifndef CXLSHM_POOL_H
+#define CXLSHM_POOL_H
 
 #include <pthread.h>
 #include <stdint.h>

@@ -12,8 +12,8 @@
  *
  * The caller holds a reference to the queue throughout.
  */
-#ifndef SHM_QUEUE_H
-#define SHM_QUEUE_H
+#ifndef CXLSHM_QUEUE_H
+#define CXLSHM_QUEUE_H
 
 #include "cell.h"
 

@@ -9,8 +9,8 @@
  * The order: finish the record, bump, settle names, work off the dead list, drop roots and exports, give segments back or
  * leave them as orphans, free the slot.  Every step is an ordinary call, so who dies here is recovered like anybody else.
  */
-#ifndef SHM_RECOVER_H
-#define SHM_RECOVER_H
+#ifndef CXLSHM_RECOVER_H
+#define CXLSHM_RECOVER_H
 
 #include "names_ops.h"
 

@@ -23,8 +23,8 @@
  *   DIR_MOVE         shared.dir_move   -            -              new moving_dir  -
  * has_todo: when applied, todo replaces the slot's.
  */
-#ifndef SHM_REDO_H
-#define SHM_REDO_H
+#ifndef CXLSHM_REDO_H
+#define CXLSHM_REDO_H
 
 #include "client.h"
 

@@ -12,8 +12,8 @@
  * A slot of a reference is an 8-byte word in the pool: a root's object, a field, the value half of a cell in a dead
  * object.  What it points at is counted.
  */
-#ifndef SHM_REF_H
-#define SHM_REF_H
+#ifndef CXLSHM_REF_H
+#define CXLSHM_REF_H
 
 #include "alloc.h"
 

@@ -7,8 +7,8 @@
  *
  * A handle is {cid, offset of the row}: checked in a few instructions, and of no use to another client.
  */
-#ifndef SHM_ROOT_H
-#define SHM_ROOT_H
+#ifndef CXLSHM_ROOT_H
+#define CXLSHM_ROOT_H
 
 #include <errno.h>
 

@@ -18,8 +18,8 @@
  * Searching goes by two bitmaps of hints and falls back to a walk over all words before it says -ENOSPC, so a lost hint
  * costs time, not memory.
  */
-#ifndef SHM_SEGMENT_H
-#define SHM_SEGMENT_H
+#ifndef CXLSHM_SEGMENT_H
+#define CXLSHM_SEGMENT_H
 
 #include "era.h"
 #include "redo.h"

@@ -8,8 +8,8 @@
  *
  * Names are any 1 to 255 bytes without NUL; all of one inode's take at most 64 KiB.
  */
-#ifndef SHM_XATTR_H
-#define SHM_XATTR_H
+#ifndef CXLSHM_XATTR_H
+#define CXLSHM_XATTR_H
 
 #include "inode.h"
 
