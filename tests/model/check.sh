@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: MIT
 # Checks the models beside this file exhaustively at small sizes, and shows that
 # removing any rule is caught: the checker then finds a counterexample.
 #
