@@ -369,17 +369,18 @@ void file_release(struct fs *fs, struct handle *handle)
 
 /* ---------------------------------------------------------------- bytes */
 
-ssize_t file_read(struct handle *handle, char *buffer, size_t size, off_t offset, const char **bytes)
+ssize_t file_read(struct handle *handle, char *buffer, size_t size, off_t offset)
 {
 	ssize_t length;
 
-	if (handle->data || handle->kind == HANDLE_MEMORY) {
+	if (handle->kind == HANDLE_MEMORY || handle->kind == HANDLE_TEXT) {
 		size_t left = (uint64_t)offset < handle->size ? handle->size - (size_t)offset : 0;
 
-		*bytes = left ? handle->data + offset : buffer;
-		return (ssize_t)(size < left ? size : left);
+		size = size < left ? size : left;
+		if (size)
+			memcpy(buffer, handle->data + offset, size);
+		return (ssize_t)size;
 	}
-	*bytes = buffer;
 	if (handle->fd < 0)
 		return -EIO;
 	length = pread(handle->fd, buffer, size, offset);

@@ -17,9 +17,8 @@
 int file_open(struct fs *fs, struct inode *inode, int flags, bool privileged, struct handle **handle);
 void file_release(struct fs *fs, struct handle *handle);
 
-/* Up to size bytes from offset; returns how many, or -errno.  *bytes is where they are: in buffer, or
- * for what is in memory anyway, there. */
-ssize_t file_read(struct handle *handle, char *buffer, size_t size, off_t offset, const char **bytes);
+/* Up to size bytes from offset into buffer; returns how many, or -errno. */
+ssize_t file_read(struct handle *handle, char *buffer, size_t size, off_t offset);
 ssize_t file_write(struct fs *fs, struct handle *handle, const char *bytes, size_t size, off_t offset,
 		   bool append);
 

@@ -322,18 +322,17 @@ static void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 
 static void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-	const char *bytes;
-	char *buffer;
-	ssize_t length;
+	char *buffer = malloc(size ? size : 1);
+	ssize_t length = -ENOMEM;
 
 	(void)id;
 	begin(req);
-	buffer = malloc(size ? size : 1);
-	length = buffer ? file_read(handle_of(fi), buffer, size, offset, &bytes) : -ENOMEM;
+	if (buffer)
+		length = file_read(handle_of(fi), buffer, size, offset);
 	if (length < 0)
 		reply_result(req, (int)length);
 	else
-		fuse_reply_buf(req, bytes, (size_t)length);
+		fuse_reply_buf(req, buffer, (size_t)length);
 	free(buffer);
 }
 
