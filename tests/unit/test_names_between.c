@@ -282,6 +282,85 @@ static void an_entry_added_first_keeps_the_directory(void **state)
 	end(&t);
 }
 
+/* ---- death in between ---- */
+
+static jmp_buf died;
+
+static void a_dies(struct between *t)
+{
+	t->act = NULL;
+	longjmp(died, 1);
+}
+
+/* The third count that it changes: marked as about to be replaced. */
+static void a_directory_that_was_to_be_replaced_lives_on(void **state)
+{
+	struct between t;
+	uint64_t a = make_dir(*state, "a"), b = make_dir(*state, "b");
+
+	begin(state, &t, CRASH_cell_count_todo, 2, a_dies);
+	if (!setjmp(died)) {
+		(void)cxlshm_rename(t.p->c, 0, "a", 0, "b", 0);
+		fail();
+	}
+	assert_int_equal(id_of(t.b, "b"), b);
+	fails(cxlshm_mkdir(t.b, 0, "b/c", 0700, NULL), ENOENT);
+	client_abandon((struct client *)t.p->c);
+	ok(cxlshm_recover(t.p->pool, NULL));
+	ok(cxlshm_mkdir(t.b, 0, "b/c", 0700, NULL));
+	assert_int_equal(id_of(t.b, "a"), a);
+	assert_int_equal(id_of(t.b, "b"), b);
+	ok(cxlshm_join(t.p->pool, "test", 0, &t.p->c));
+	end(&t);
+}
+
+static void a_name_half_removed_goes_with_recovery(void **state)
+{
+	struct between t;
+
+	make_dir(*state, "a");
+	begin(state, &t, CRASH_cell_count_todo, 0, a_dies);
+	if (!setjmp(died)) {
+		(void)cxlshm_rmdir(t.p->c, 0, "a");
+		fail();
+	}
+	assert_int_equal(id_of(t.b, "a"), 0);
+	client_abandon((struct client *)t.p->c);
+	ok(cxlshm_recover(t.p->pool, NULL));
+	ok(cxlshm_mkdir(t.b, 0, "a", 0700, NULL));
+	ok(cxlshm_join(t.p->pool, "test", 0, &t.p->c));
+	end(&t);
+}
+
+/* A client that died with dir_move in hand, and with an entry raised, is recovered by who needs it. */
+static void the_dead_are_in_nobodys_way(void **state)
+{
+	struct between t;
+
+	make_dir(*state, "a");
+	make_dir(*state, "b");
+	begin(state, &t, CRASH_names_move_taken, 0, a_dies);
+	if (!setjmp(died)) {
+		(void)cxlshm_rename(t.p->c, 0, "a", 0, "c", 0);
+		fail();
+	}
+	client_abandon((struct client *)t.p->c);
+	ok(cxlshm_rename(t.b, 0, "b", 0, "a/b", 0));
+	ok(cxlshm_join(t.p->pool, "test", 0, &t.p->c));
+	t.skip = 0;
+	t.fired = 0;
+	t.point = CRASH_cell_count_todo;
+	t.act = a_dies;
+	if (!setjmp(died)) {
+		(void)cxlshm_mkdir(t.p->c, 0, "a/b/c", 0700, NULL);
+		fail();
+	}
+	client_abandon((struct client *)t.p->c);
+	ok(cxlshm_rmdir(t.b, 0, "a/b"));
+	ok(cxlshm_join(t.p->pool, "test", 0, &t.p->c));
+	end(&t);
+}
+
 /* ---- what shows at every step ---- */
 
 /* Is the name there?  Changes nothing: at every step of A, a reference taken and dropped would fail every CAS of A. */
@@ -385,6 +464,9 @@ int main(void)
 		TEST(who_removes_a_directory_is_not_waited_for),
 		TEST(nor_by_who_renames_over_it),
 		TEST(an_entry_added_first_keeps_the_directory),
+		TEST(a_directory_that_was_to_be_replaced_lives_on),
+		TEST(a_name_half_removed_goes_with_recovery),
+		TEST(the_dead_are_in_nobodys_way),
 		TEST(while_a_rename_runs_a_name_shows),
 		TEST(a_name_that_is_replaced_or_exchanged_always_shows),
 		TEST(making_room_hides_nobody),
