@@ -62,20 +62,14 @@ static inline uint64_t alloc_total(uint64_t payload_bytes)
 	return total < 32 ? 32 : total;
 }
 
-static inline void alloc_count(struct a64 *counter)
-{
-	a64_store_relaxed(counter, a64_load_relaxed(counter) + 1);
-}
-
 /*
  * Root, header, bump.  value: the LIVE header; host: write back.
  * Pairs: recovery of this client.  Crash behind `rooted`: the block is still FREE, recovery empties the root.
  * Behind live_value or live: an object with one reference, which recovery drops.
  */
-static inline void alloc_commit(struct client *c, struct root_fmt *row, uint64_t block, uint64_t value, int host)
+static inline void alloc_commit(struct client *c, struct root_fmt *row, struct object_fmt *object, uint64_t block,
+				uint64_t value, int host)
 {
-	struct object_fmt *object = (struct object_fmt *)(c->base + block);
-
 	a64_store_release(&row->object, block);
 	a64_store_relaxed(&row->local, 1);
 	persist_if(host, row, sizeof(*row));
@@ -86,7 +80,7 @@ static inline void alloc_commit(struct client *c, struct root_fmt *row, uint64_t
 	persist_if(host, object, sizeof(*object));
 	CRASH_POINT(c, alloc, live);
 	era_bump_if(c, host);
-	alloc_count(&c->slot->allocations);
+	a64_count(&c->slot->allocations);
 }
 
 /*
@@ -100,6 +94,7 @@ static inline int alloc_short(struct client *c, uint64_t payload_bytes, uint64_t
 	uint64_t total = (payload_bytes + sizeof(struct object_fmt) + 15) & ~15ull;
 	uint64_t value = 1 | (uint64_t)OBJECT_LIVE << OBJECT_STATE_SHIFT;
 	uint64_t off = c->root_free;
+	char *base = c->base;
 	struct object_fmt *object;
 	struct page_fmt *run;
 	struct root_fmt *row;
@@ -111,16 +106,16 @@ static inline int alloc_short(struct client *c, uint64_t payload_bytes, uint64_t
 	if (__builtin_expect(!run || !run->free, 0))
 		return 0;
 	block = run->free;
-	object = (struct object_fmt *)(c->base + block);
+	object = (struct object_fmt *)(base + block);
 	run->free = stamp_link_off(a128_stamp_relaxed(&object->word));
 	run->used++;
-	row = root_at(c, off);
+	row = (struct root_fmt *)(base + off);
 	c->root_free = a64_load_relaxed(&row->local);
 	if (total != payload_bytes + sizeof(*object)) {
 		value |= OBJECT_SLACK;
 		((char *)object)[total - 1] = (char)(total - sizeof(*object) - payload_bytes);
 	}
-	alloc_commit(c, row, block, value, 0);
+	alloc_commit(c, row, object, block, value, 0);
 	*row_off = off;
 	return 1;
 }
@@ -133,20 +128,24 @@ int alloc_data(struct client *c, uint64_t payload_bytes, struct root_fmt **row) 
  * LIVE to FREE in one header: no log, no read-modify-write.
  * Crash behind `freed`: the root points at a FREE block; recovery empties it.
  */
-static inline int alloc_release_private(struct client *c, struct root_fmt *row, uint64_t block, int host)
+static inline int alloc_release_private(struct client *c, struct root_fmt *row, uint64_t row_off, int host)
 {
-	uint64_t value = a128_value_relaxed(&((struct object_fmt *)(c->base + block))->word);
+	char *base = c->base;
+	uint64_t block = a64_load_relaxed(&row->object);
+	uint64_t value = a128_value_relaxed(&((struct object_fmt *)(base + block))->word);
 
+	/* An empty row leads to the superblock's magic, which is no such header. */
 	if ((value & ~OBJECT_SLACK) != (1 | (uint64_t)OBJECT_LIVE << OBJECT_STATE_SHIFT) ||
 	    !segment_is_mine(c, (uint32_t)(block >> c->segment_shift)))
 		return 0;
-	page_put(c, page_of(c, block), block, host);
+	page_put(c, base, page_at(c, base, block), block, host);
 	CRASH_POINT(c, alloc, freed);
 	a64_store_release(&row->object, 0);
 	persist_if(host, row, sizeof(*row));
 	CRASH_POINT(c, alloc, unrooted);
-	root_give(c, row);
-	alloc_count(&c->slot->frees);
+	a64_store_relaxed(&row->local, c->root_free);
+	c->root_free = row_off;
+	a64_count(&c->slot->frees);
 	page_tidy(c);
 	return 1;
 }

@@ -117,7 +117,7 @@ static int __attribute__((noinline)) release_long(struct client *c, cxlshm_ref r
 	local = a64_load_relaxed(&row->local);
 	if (local > 1)
 		a64_store_relaxed(&row->local, local - 1);
-	else if (!alloc_release_private(c, row, a64_load_relaxed(&row->object), c->pool->host))
+	else if (!alloc_release_private(c, row, ref ^ c->tag, c->pool->host))
 		ref_drop_row(c, row);
 	return 0;
 }
@@ -125,10 +125,11 @@ static int __attribute__((noinline)) release_long(struct client *c, cxlshm_ref r
 int cxlshm_release(struct cxlshm_client *client, cxlshm_ref ref)
 {
 	struct client *c = api_client(client);
-	struct root_fmt *row = root_of(c, ref);
+	uint64_t off = ref ^ c->tag;
+	struct root_fmt *row = (struct root_fmt *)(c->base + off);
 
-	if (__builtin_expect(row && a64_load_relaxed(&row->local) == 1 && !c->pool->special, 1) &&
-	    alloc_release_private(c, row, a64_load_relaxed(&row->object), 0))
+	if (__builtin_expect(root_plausible(c, off) && !c->pool->special && a64_load_relaxed(&row->local) == 1, 1) &&
+	    alloc_release_private(c, row, off, 0))
 		return 0;
 	return release_long(c, ref);
 }

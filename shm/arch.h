@@ -9,6 +9,7 @@
  *   arch_store16(p, v)         one 16-byte store, release
  *   arch_write_back(p)         start writing back the line that holds p
  *   arch_write_back_fence()    wait until the lines started before are in memory
+ *   arch_count(p)              add one to a word that nobody else writes; readers see the old or the new value
  *   arch_relax()               be nice to the other hardware thread in a polling loop
  */
 #ifndef CXLSHM_ARCH_H

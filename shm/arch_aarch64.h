@@ -56,6 +56,11 @@ static inline int arch_can_write_back(void)
 	return 1;
 }
 
+static inline void arch_count(uint64_t *p)
+{
+	__atomic_store_n(p, __atomic_load_n(p, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+}
+
 static inline void arch_relax(void)
 {
 	__asm__ volatile("yield");

@@ -97,6 +97,15 @@ static inline int arch_can_write_back(void)
 	return (ebx >> 24) & 1;
 }
 
+static inline void arch_count(uint64_t *p)
+{
+#ifdef ARCH_SEEN_BY_TSAN
+	__atomic_store_n(p, __atomic_load_n(p, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+#else
+	__asm__ volatile("addq $1, %0" : "+m"(*p) : : "cc");
+#endif
+}
+
 static inline void arch_relax(void)
 {
 	__asm__ volatile("pause");

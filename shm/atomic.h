@@ -52,6 +52,12 @@ static inline void a64_store_relaxed(struct a64 *w, uint64_t v)
 	__atomic_store_n(&w->raw, v, __ATOMIC_RELAXED);
 }
 
+/* One more, in a word that only this client writes. */
+static inline void a64_count(struct a64 *w)
+{
+	arch_count(&w->raw);
+}
+
 static inline void a64_store_release(struct a64 *w, uint64_t v)
 {
 	SCHED_POINT();
@@ -128,6 +134,21 @@ static inline struct stamped a128_load_acquire(const struct a128 *w)
 	struct arch16 v = arch_load16(&w->raw);
 
 	return (struct stamped){v.value, v.stamp};
+}
+
+/*
+ * The same by two 8-byte loads, value first, for who goes on with a CAS on the whole word: that fails if the halves are
+ * of two writes.  Cheaper than moving 16 bytes through a vector register.
+ */
+static inline struct stamped a128_load_halves(const struct a128 *w)
+{
+	uint64_t value, stamp;
+
+	SCHED_POINT();
+	value = __atomic_load_n(&w->raw.value, __ATOMIC_ACQUIRE);
+	SCHED_POINT();
+	stamp = __atomic_load_n(&w->raw.stamp, __ATOMIC_ACQUIRE);
+	return (struct stamped){value, stamp};
 }
 
 /* The halves alone, for the one client that may write the word just now. */

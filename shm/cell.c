@@ -13,7 +13,7 @@ int cell_take(struct client *c, const struct cell_seen *seen, uint64_t off, stru
 	if (!off_is_object(c->pool, off))
 		return -EAGAIN;
 	object = off_object(c->pool, off);
-	old = a128_load_acquire(&object->word);
+	old = a128_load_halves(&object->word);
 	CRASH_POINT(c, cell, load_read);
 	/*
 	 * Rule 5.  The cell's stamp is unique, so if it is the same now, the cell held its reference throughout, and the
@@ -40,7 +40,7 @@ int cell_take(struct client *c, const struct cell_seen *seen, uint64_t off, stru
 	a64_store_relaxed(&row->local, 1);
 	ref_apply_attach(c, r);
 	era_bump(c);
-	alloc_count(&c->slot->attaches);
+	a64_count(&c->slot->attaches);
 	return 0;
 }
 

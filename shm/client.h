@@ -37,8 +37,9 @@ struct client {
 	uint32_t segment_shift;
 	uint32_t page_shift;
 	uint32_t cid;
-	uint32_t tidy;	/* page_tidy() has something to do */
+	uint32_t tidy;	/* a sweep is due; page_tidy() */
 	uint32_t emptied;	/* times a run lost its last used block since the last sweep */
+	uint32_t sweep_at;	/* how many such times make a sweep due */
 	struct page_fmt *bin[BINS];	/* first run with room of each size class, or NULL */
 
 	struct a64 *row;	/* era row */
@@ -46,7 +47,6 @@ struct client {
 	int fenced;	/* no membarrier(2) here: order read_begin() by a fence */
 
 	uint32_t roots_given;	/* the rows of the slot's own area are on the free list or in use */
-	uint32_t idle;	/* an adopted segment that may hold nothing any more */
 	uint32_t segment_cursor;	/* owned segment that had free pages last */
 	uint32_t collect_cursor;	/* owned segment whose remote list is looked at next */
 	uint32_t claim_cursor;	/* where to look for claimable segments */

@@ -285,17 +285,7 @@ void page_freed_slow(struct client *c, struct page_fmt *run)
 			c->tidy = 1;
 		return;
 	}
-	if (!(run->flags & PAGE_LISTED))
-		list_push_second(c, run);
-	if (run->used)
-		return;
-	if (segment_pages(c->pool, page_id(c, run) / PAGES_PER_SEGMENT)->flags & PAGE_ADOPTED) {
-		c->idle = page_id(c, run) / PAGES_PER_SEGMENT;
-		c->tidy = 1;
-	}
-	/* A sweep looks at every segment: the more there are, the rarer it comes. */
-	if (++c->emptied >= 256 + 64 * a64_load_relaxed(&c->slot->segments_owned))
-		c->tidy = 1;
+	list_push_second(c, run);
 }
 
 /* Does an owned segment hold nothing but empty runs? */
@@ -326,34 +316,35 @@ static void segment_close(struct client *c, uint32_t segment)
 	c->segment_cursor = SEGMENT_NONE;
 }
 
-void page_tidy_slow(struct client *c)
-{
-	uint32_t idle = c->idle;
-
-	c->tidy = 0;
-	c->idle = SEGMENT_NONE;
-	if (idle != SEGMENT_NONE && segment_is_mine(c, idle) && segment_idle(c, idle))
-		segment_close(c, idle);
-	if (c->emptied >= 256 + 64 * a64_load_relaxed(&c->slot->segments_owned))
-		page_sweep(c, c->pages_empty_max);
-}
-
 void page_sweep(struct client *c, uint32_t keep)
 {
 	uint32_t kept = 0, spans = 0, idle_max = keep ? keep / (PAGES_PER_SEGMENT - 1) + 1 : 0, idle = 0;
-	uint32_t next;
+	uint32_t next, segments = 0, adopted = 0;
 
 	c->emptied = 0;
+	c->tidy = 0;
 	for (uint32_t s = owned_next(c, SEGMENT_NONE); s != SEGMENT_NONE; s = next) {
 		next = owned_next(c, s);
 		/* One empty span and a few empty segments stay: allocating and freeing in turn need not call the system. */
 		if (segment_is_mine(c, s) && span_empty(c, s)) {
 			if (!keep || spans++)
 				segment_release(c, s);
+			continue;
+		}
+		if (segment_is_mine(c, s) && segment_pages(c->pool, s)->flags & PAGE_ADOPTED) {
+			if (segment_idle(c, s)) {
+				segment_close(c, s);
+				continue;
+			}
+			adopted = 1;
 		} else if (segment_idle(c, s) && ++idle > idle_max) {
 			segment_close(c, s);
+			continue;
 		}
+		segments++;
 	}
+	/* A sweep looks at every segment: the more there are, the rarer it comes. */
+	c->sweep_at = adopted ? 16 + 4 * segments : 256 + 64 * segments;
 	for (uint32_t b = 0; b < BINS; b++) {
 		struct page_fmt *run = c->bin[b];
 
@@ -412,6 +403,7 @@ void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 	c->acting = 0;
 	*free_mask(c, segment) = 0;
 	entry->flags = PAGE_ADOPTED;
+	c->sweep_at = 1;
 	for (uint32_t p = 1, pages; p < PAGES_PER_SEGMENT; p += pages) {
 		struct page_fmt *run = entry + p;
 

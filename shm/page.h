@@ -23,15 +23,20 @@
 #define PAGE_ADOPTED 2u	/* of entry 0: the segment was another's, and is not kept for re-use once it is empty */
 #define BIN_NONE 0xffffffffu	/* a run with one block of its own size */
 
-/* The run that holds the block at off. */
-static inline struct page_fmt *page_of(const struct client *c, uint64_t off)
+/* The run that holds the block at off; base is the client's, at hand in a register. */
+static inline struct page_fmt *page_at(const struct client *c, char *base, uint64_t off)
 {
-	struct page_fmt *pages = (struct page_fmt *)(c->base + (off >> c->segment_shift << c->segment_shift));
+	struct page_fmt *pages = (struct page_fmt *)(base + (off >> c->segment_shift << c->segment_shift));
 	struct page_fmt *page = pages + (off >> c->page_shift & (PAGES_PER_SEGMENT - 1));
 
 	if (__builtin_expect(a32_load_relaxed(&page->kind) == PAGE_BODY, 0))
 		page = pages + (page->head & (PAGES_PER_SEGMENT - 1));
 	return page;
+}
+
+static inline struct page_fmt *page_of(const struct client *c, uint64_t off)
+{
+	return page_at(c, c->base, off);
 }
 
 /* A new run of pages in the client's own segments, claiming or adopting none.  first: bytes to the first block.
@@ -51,7 +56,7 @@ int page_extend(struct client *c, struct page_fmt *run);
 /* One more segment for the client: an orphan, or a fresh one.  -ENOSPC. */
 int page_more(struct client *c);
 
-/* The slow part of freeing a block locally: the run lost its last used block, or was not on its bin's list.  Starts no
+/* Freeing a block locally in a run that is on no bin's list: it was full, or has one block of its own size.  Starts no
  * transaction, for one may be open; what is to be given back waits for page_tidy(). */
 void page_freed_slow(struct client *c, struct page_fmt *run) __attribute__((cold));
 
@@ -61,13 +66,11 @@ void page_unlist(struct client *c, struct page_fmt *run);
 /* Give back the pages of empty runs beyond keep_pages, and segments that hold nothing beyond as many. */
 void page_sweep(struct client *c, uint32_t keep_pages);
 
-/* Give back what is due; called between transactions, when nothing of the client points at blocks it freed. */
-void page_tidy_slow(struct client *c) __attribute__((cold));
-
+/* Sweep if it is due; called between transactions, when nothing of the client points at blocks it freed. */
 static inline void page_tidy(struct client *c)
 {
 	if (__builtin_expect(c->tidy, 0))
-		page_tidy_slow(c);
+		page_sweep(c, c->pages_empty_max);
 }
 
 /* The top of the dead list has no slots left: give its block back.  Its own segment: a POP; otherwise a PUSH. */
@@ -121,16 +124,18 @@ static inline uint64_t page_block(const struct client *c, const struct page_fmt 
  * Pairs: whoever adopts the segment.  Crash between value and stamp: FREE with an old stamp, which the adopter
  * overwrites.
  */
-static inline void page_put(struct client *c, struct page_fmt *run, uint64_t block, int host)
+static inline void page_put(struct client *c, char *base, struct page_fmt *run, uint64_t block, int host)
 {
-	struct object_fmt *object = (struct object_fmt *)(c->base + block);
+	struct object_fmt *object = (struct object_fmt *)(base + block);
 
 	a128_store_value_then_stamp(&object->word, 0, stamp_link(run->free));
 	persist_if(host, object, sizeof(*object));
 	run->free = block;
 	run->used--;
-	if (__builtin_expect(!run->used || !(run->flags & PAGE_LISTED), 0))
+	if (__builtin_expect(!(run->flags & PAGE_LISTED), 0))
 		page_freed_slow(c, run);
+	if (__builtin_expect(!run->used, 0) && ++c->emptied >= c->sweep_at)
+		c->tidy = 1;
 }
 
 /* The same for any client: one that acts for a dead one keeps no lists. */
@@ -139,7 +144,7 @@ static inline void page_free_local(struct client *c, struct page_fmt *run, uint6
 	struct object_fmt *object = off_object(c->pool, block);
 
 	if (!c->acting) {
-		page_put(c, run, block, c->pool->host);
+		page_put(c, c->base, run, block, c->pool->host);
 		return;
 	}
 	a128_store_value_then_stamp(&object->word, 0, stamp_link(0));

@@ -29,7 +29,7 @@ int ref_attach(struct client *c, uint64_t off, struct root_fmt *row)
 	struct redo_fmt *r;
 
 	for (;;) {
-		struct stamped old = a128_load_acquire(&object->word);
+		struct stamped old = a128_load_halves(&object->word);
 
 		if (!ref_header_live(old.value) || object_count(old.value) == OBJECT_COUNT_MAX) {
 			if (redo_sealed(c))
@@ -53,7 +53,7 @@ int ref_attach(struct client *c, uint64_t off, struct root_fmt *row)
 		a64_store_relaxed(&row->local, 1);
 		ref_apply_attach(c, r);
 		era_bump(c);
-		alloc_count(&c->slot->attaches);
+		a64_count(&c->slot->attaches);
 		return 0;
 	}
 }
@@ -132,7 +132,7 @@ void ref_detach(struct client *c, struct a64 *slot, uint64_t off)
 	struct redo_fmt *r;
 
 	for (;;) {
-		struct stamped old = a128_load_acquire(&object->word);
+		struct stamped old = a128_load_halves(&object->word);
 		uint64_t value = old.value - 1;
 
 		if (!ref_header_live(old.value)) {
@@ -214,7 +214,7 @@ void ref_undertake(struct client *c)
 			}
 		}
 		c->done.objects++;
-		alloc_count(&c->slot->frees);
+		a64_count(&c->slot->frees);
 		page_bury(c, off, stamp_link_off(a128_stamp_relaxed(&object->word)));
 	}
 }

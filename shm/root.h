@@ -28,15 +28,21 @@ static inline cxlshm_ref root_ref(const struct client *c, const struct root_fmt 
 }
 
 /*
- * The row of a handle, NULL if it is not this client's or not in use.  One rotation and one comparison refuse what is out
- * of the heap, not a multiple of 16, another client's, or 0.
+ * Could this be the offset of a row: in the heap, a multiple of 16, not 0, and by its upper bits this client's?  One
+ * rotation and one comparison.
  */
+static inline int root_plausible(const struct client *c, uint64_t off)
+{
+	return (off >> 4 | off << 60) - 1 < c->row_limit - 1;
+}
+
+/* The row of a handle, NULL if it is not this client's or not in use. */
 static inline struct root_fmt *root_of(const struct client *c, cxlshm_ref ref)
 {
 	uint64_t off = ref ^ c->tag;
 	struct root_fmt *row;
 
-	if (__builtin_expect((off >> 4 | off << 60) - 1 >= c->row_limit - 1, 0))
+	if (__builtin_expect(!root_plausible(c, off), 0))
 		return NULL;
 	row = root_at(c, off);
 	return a64_load_relaxed(&row->object) ? row : NULL;
