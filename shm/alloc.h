@@ -125,11 +125,13 @@ int alloc_data(struct client *c, uint64_t payload_bytes, struct root_fmt **row) 
 
 /*
  * The short way out: a private object without slots, its last reference, in the client's own segment.  1 if done.
+ * plain: the pool is not special and the client does not act for another.
  * LIVE to FREE in one header: no log, no read-modify-write.
  * Crash behind `freed`: the root points at a FREE block; recovery empties it.
  */
-static inline int alloc_release_private(struct client *c, struct root_fmt *row, uint64_t row_off, int host)
+static inline int alloc_release_private(struct client *c, struct root_fmt *row, uint64_t row_off, int plain)
 {
+	int host = plain ? 0 : c->pool->host;
 	char *base = c->base;
 	uint64_t block = a64_load_relaxed(&row->object);
 	uint64_t value = a128_value_relaxed(&((struct object_fmt *)(base + block))->word);
@@ -138,7 +140,10 @@ static inline int alloc_release_private(struct client *c, struct root_fmt *row, 
 	if ((value & ~OBJECT_SLACK) != (1 | (uint64_t)OBJECT_LIVE << OBJECT_STATE_SHIFT) ||
 	    !segment_is_mine(c, (uint32_t)(block >> c->segment_shift)))
 		return 0;
-	page_put(c, base, page_at(c, base, block), block, host);
+	if (plain)
+		page_put(c, base, page_at(c, base, block), block, 0);
+	else
+		page_free_local(c, page_at(c, base, block), block);
 	CRASH_POINT(c, alloc, freed);
 	a64_store_release(&row->object, 0);
 	persist_if(host, row, sizeof(*row));

@@ -77,12 +77,12 @@ int cxlshm_alloc_with(struct cxlshm_client *client, size_t bytes, uint32_t slots
 int cxlshm_dup(struct cxlshm_client *client, cxlshm_ref ref)
 {
 	struct client *c = api_client(client);
-	struct root_fmt *row;
-	int rc = api_row(c, ref, &row);
+	uint64_t off = ref ^ c->tag;
+	struct root_fmt *row = (struct root_fmt *)(c->base + off);
 
-	if (__builtin_expect(rc, 0))
-		return rc;
-	a64_store_relaxed(&row->local, a64_load_relaxed(&row->local) + 1);
+	if (__builtin_expect(!root_plausible(c, off) || !a64_load_relaxed(&row->object) || c->pool->forked, 0))
+		return c->pool->forked ? -EOWNERDEAD : -EBADF;
+	a64_count(&row->local);
 	return 0;
 }
 
@@ -117,7 +117,7 @@ static int __attribute__((noinline)) release_long(struct client *c, cxlshm_ref r
 	local = a64_load_relaxed(&row->local);
 	if (local > 1)
 		a64_store_relaxed(&row->local, local - 1);
-	else if (!alloc_release_private(c, row, ref ^ c->tag, c->pool->host))
+	else if (!alloc_release_private(c, row, ref ^ c->tag, 0))
 		ref_drop_row(c, row);
 	return 0;
 }
@@ -129,7 +129,7 @@ int cxlshm_release(struct cxlshm_client *client, cxlshm_ref ref)
 	struct root_fmt *row = (struct root_fmt *)(c->base + off);
 
 	if (__builtin_expect(root_plausible(c, off) && !c->pool->special && a64_load_relaxed(&row->local) == 1, 1) &&
-	    alloc_release_private(c, row, off, 0))
+	    alloc_release_private(c, row, off, 1))
 		return 0;
 	return release_long(c, ref);
 }

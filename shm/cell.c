@@ -10,8 +10,11 @@ int cell_take(struct client *c, const struct cell_seen *seen, uint64_t off, stru
 	struct stamped old, again;
 	struct redo_fmt *r;
 
-	if (!off_is_object(c->pool, off))
-		return -EAGAIN;
+	if (__builtin_expect(!off_is_object(c->pool, off), 0)) {
+		/* Followed through something removed meanwhile, or a damaged pool: the cell tells. */
+		again = a128_load_acquire(&seen->cell->word);
+		return again.value == seen->word.value && again.stamp == seen->word.stamp ? -EUCLEAN : -EAGAIN;
+	}
 	object = off_object(c->pool, off);
 	old = a128_load_halves(&object->word);
 	CRASH_POINT(c, cell, load_read);

@@ -141,8 +141,12 @@ static int drop_row(struct client *c, struct root_fmt *row, void *arg)
 	uint64_t off = a64_load_relaxed(&row->object);
 
 	(void)arg;
-	if (off) {
-		c->done.references++;
+	if (!off)
+		return 0;
+	c->done.references++;
+	if (alloc_release_private(c, row, off_of(c->pool, row), 0)) {
+		c->done.objects++;
+	} else {
 		ref_detach(c, &row->object, off);
 		ref_undertake(c);
 	}

@@ -26,21 +26,19 @@ void ref_apply_attach(struct client *c, const struct redo_fmt *r)
 int ref_attach(struct client *c, uint64_t off, struct root_fmt *row)
 {
 	struct object_fmt *object = off_object(c->pool, off);
-	struct redo_fmt *r;
+	struct redo_fmt *r = redo_begin(c, REDO_ATTACH);
 
+	r->word = off_of(c->pool, &object->word);
+	r->loc = off_of(c->pool, &row->object);
+	r->object = off;
+	redo_seal(c, r);
 	for (;;) {
 		struct stamped old = a128_load_halves(&object->word);
 
-		if (!ref_header_live(old.value) || object_count(old.value) == OBJECT_COUNT_MAX) {
-			if (redo_sealed(c))
-				era_bump(c);	/* an earlier round sealed a record: rule 3 */
+		if (__builtin_expect(!ref_header_live(old.value) || object_count(old.value) == OBJECT_COUNT_MAX, 0)) {
+			era_bump(c);	/* given up: rule 3 */
 			return ref_header_live(old.value) ? -EOVERFLOW : -EUCLEAN;
 		}
-		r = redo_begin(c, REDO_ATTACH);
-		r->word = off_of(c->pool, &object->word);
-		r->loc = off_of(c->pool, &row->object);
-		r->object = off;
-		redo_seal(c, r);
 		/*
 		 * Pairs: every other reader of the header (acquire).
 		 * Crash before: not counted.  After: counted, and the record puts the reference into the row.
@@ -102,53 +100,55 @@ static void bury(struct client *c, uint64_t off, struct a64 *slot)
 	CRASH_POINT(c, ref, bury_cleared);
 }
 
+/* Behind the commit: bury the object if its count reached zero, or clear the slot. */
+static void finish_detach(struct client *c, struct redo_fmt *r, int zero)
+{
+	struct a64 *slot = off_ptr(c->pool, r->loc);
+
+	if (!zero) {
+		clear_slot(c, slot);
+		CRASH_POINT(c, ref, detach_cleared);
+		return;
+	}
+	/* From here on the record itself says so, for the link will overwrite the header's stamp. */
+	r->phase = 1;
+	persist(c->pool, r, sizeof(*r));
+	CRASH_POINT(c, ref, detach_phase);
+	bury(c, r->object, slot);
+}
+
 void ref_apply_detach(struct client *c, struct redo_fmt *r)
 {
 	struct stamped now = {0, 0};
-	struct a64 *slot = off_ptr(c->pool, r->loc);
 
-	/* Recovery may come late: if others dropped the object meanwhile, its memory may be gone. */
-	if (!c->acting || segment_readable(c->pool, r->object))
+	/* Late: if others dropped the object meanwhile, its memory may be gone. */
+	if (segment_readable(c->pool, r->object))
 		now = a128_load_acquire(&off_object(c->pool, r->object)->word);
-
-	/*
-	 * Zero is overwritten by nobody but us, so the header still tells, until we write the link over its stamp; from then
-	 * on the record's phase does.
-	 */
-	if (r->phase || (now.stamp == era_stamp(c) && !object_count(now.value))) {
-		r->phase = 1;
-		persist(c->pool, r, sizeof(*r));
-		CRASH_POINT(c, ref, detach_phase);
-		bury(c, r->object, slot);
-	} else {
-		clear_slot(c, slot);
-		CRASH_POINT(c, ref, detach_cleared);
-	}
+	/* Zero is overwritten by nobody but us, so until the link is written the header still tells. */
+	finish_detach(c, r, r->phase || (now.stamp == era_stamp(c) && !object_count(now.value)));
 }
 
 void ref_detach(struct client *c, struct a64 *slot, uint64_t off)
 {
 	struct object_fmt *object = off_object(c->pool, off);
-	struct redo_fmt *r;
+	struct redo_fmt *r = redo_begin(c, REDO_DETACH);
 
+	r->word = off_of(c->pool, &object->word);
+	r->loc = off_of(c->pool, slot);
+	r->object = off;
+	redo_seal(c, r);
 	for (;;) {
 		struct stamped old = a128_load_halves(&object->word);
 		uint64_t value = old.value - 1;
 
-		if (!ref_header_live(old.value)) {
+		if (__builtin_expect(!ref_header_live(old.value), 0)) {
 			/* A damaged pool: there is nothing to count down.  fsck will say more. */
+			era_bump(c);
 			clear_slot(c, slot);
-			if (redo_sealed(c))
-				era_bump(c);
 			return;
 		}
 		if (!object_count(value))
 			value = object_with_state(value, OBJECT_DEAD);
-		r = redo_begin(c, REDO_DETACH);
-		r->word = off_of(c->pool, &object->word);
-		r->loc = off_of(c->pool, slot);
-		r->object = off;
-		redo_seal(c, r);
 		/*
 		 * Pairs: every other reader of the header (acquire).
 		 * Crash before: still counted, the slot still refers to it.  After: the record clears the slot, and buries the
@@ -159,7 +159,7 @@ void ref_detach(struct client *c, struct a64 *slot, uint64_t off)
 		else if (!era_cas(c, &object->word, old, value))
 			continue;
 		CRASH_POINT(c, ref, detach_counted);
-		ref_apply_detach(c, r);
+		finish_detach(c, r, !object_count(value));
 		era_bump(c);
 		return;
 	}

@@ -18,6 +18,9 @@ int root_more(struct client *c)
 	uint64_t off;
 	int rc;
 
+	/* Who acts for a dead client chained its empty rows already, and keeps no account of its pages. */
+	if (c->acting)
+		return -ENOSPC;
 	if (!c->roots_given) {
 		c->roots_given = 1;
 		give_rows(c, off_of(c->pool, c->slot) + c->pool->super->roots_off,
