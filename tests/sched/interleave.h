@@ -102,6 +102,7 @@ enum event_op {
 struct event {
 	uint8_t fiber, op;
 	uint8_t pending;	/* its caller died: it took effect or not */
+	uint8_t blind;	/* it does not say what it found */
 	uint8_t a, b;	/* names */
 	int32_t arg, expected;	/* tags */
 	int32_t ret, result;	/* error, tag */

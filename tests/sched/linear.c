@@ -6,13 +6,13 @@
  * An operation whose caller died took effect before its death (of names: before the end of recovery), or never.
  *
  * Names are not all atomic, and promise no more than this:
- *   rename     two steps: the new name shows; the old one goes, if it is still the same entry, else the new one is
- *              taken back, if that is still the same, and the rename fails or begins again
+ *   rename     three steps: it looks at the old name; the new name shows; the old one goes, if it is still the same
+ *              entry, else the new one is taken back, if that is still the same, and the rename begins again
  *   exchange   the same, with the other entry put in the old place
  *              it judges the kinds of both from one look at each, so EISDIR and ENOTDIR may mix two moments
  *   rmdir      may say "not empty" or "busy" while another operation on that directory is under way
  * State of names: tag[5], entry[5] (which event made it, 255: there from the start), removed (of d), and for each fiber
- * what its rename remembers: old entry, replaced tag, replaced entry.
+ * what its rename remembers.
  */
 #include <errno.h>
 
@@ -22,7 +22,7 @@
 #define SEEN 4096u
 #define ENTRY 5u
 #define REMOVED 10u
-#define SCRATCH 11u	/* + 3 * fiber */
+#define SCRATCH 11u	/* + MEM_BYTES * fiber */
 
 struct position {
 	uint8_t state[STATE_BYTES];
@@ -58,7 +58,7 @@ void history_end(struct history *h, uint32_t event, int32_t ret, int32_t result)
 
 static int returned(const struct event *e, int32_t ret, int32_t result)
 {
-	return e->pending || (e->ret == ret && e->result == result);
+	return e->pending || (e->ret == ret && (e->blind || e->result == result));
 }
 
 static int step_cell(uint8_t *s, const struct event *e, uint8_t *stage)
@@ -121,32 +121,32 @@ static int busy_around(const struct history *h, const struct event *e)
 	return 0;
 }
 
-static void scratch_set(uint8_t *s, const struct event *e)
-{
-	s[SCRATCH + 3 * e->fiber] = s[ENTRY + e->a];
-	s[SCRATCH + 3 * e->fiber + 1] = s[e->b];
-	s[SCRATCH + 3 * e->fiber + 2] = s[ENTRY + e->b];
-}
+/* What a rename remembers: the old name's entry and tag when it looked, and what its new name replaced. */
+enum { MEM_OLD_ENTRY, MEM_OLD_TAG, MEM_TAG, MEM_ENTRY, MEM_BYTES };
 
-static void scratch_clear(uint8_t *s, const struct event *e)
-{
-	memset(s + SCRATCH + 3 * e->fiber, 0, 3);
-}
-
-/* Both names lead to one inode: nothing is to be done.  Tags stand for inodes. */
+/* 0: it looks at the old name; 1: its new entry shows; 2: the old one goes, or the new one is taken back. */
 static int step_rename(uint8_t *s, const struct event *e, uint8_t *stage, uint8_t id)
 {
-	uint8_t *mem = s + SCRATCH + 3 * e->fiber;
-	uint8_t from = s[e->a], to = s[e->b];
+	uint8_t *mem = s + SCRATCH + MEM_BYTES * e->fiber;
+	uint8_t from = mem[MEM_OLD_TAG], to = s[e->b];
 	int exchange = e->op == OP_EXCHANGE;
 
 	if (!*stage) {
+		if (!s[e->a]) {
+			*stage = DONE;
+			return returned(e, -ENOENT, 0);
+		}
+		mem[MEM_OLD_ENTRY] = s[ENTRY + e->a];
+		mem[MEM_OLD_TAG] = s[e->a];
+		*stage = 1;
+		return 1;
+	}
+	if (*stage == 1) {
 		*stage = DONE;
-		if (!from || (exchange && !to))
+		if ((exchange && !to) || (e->b == NAME_X && s[REMOVED]))
 			return returned(e, -ENOENT, 0);
-		if (e->b == NAME_X && s[REMOVED])
-			return returned(e, -ENOENT, 0);
-		if (from == to)
+		/* Tags stand for inodes: two names of one, and nothing is to be done. */
+		if (from == to && s[e->a] == to)
 			return returned(e, 0, 0);
 		/* Into itself; which of the reasons comes first is nobody's promise. */
 		if (from == TAG_DIR && e->b == NAME_X)
@@ -161,32 +161,28 @@ static int step_rename(uint8_t *s, const struct event *e, uint8_t *stage, uint8_
 			if (to == TAG_DIR)
 				s[REMOVED] = 1;
 		}
-		scratch_set(s, e);
+		mem[MEM_TAG] = to;
+		mem[MEM_ENTRY] = s[ENTRY + e->b];
 		s[e->b] = from;
 		s[ENTRY + e->b] = id;
-		*stage = 1;
+		*stage = 2;
 		return 1;
 	}
-	if (s[ENTRY + e->a] == mem[0] && s[e->a]) {
-		if (exchange) {
-			s[e->a] = mem[1];
-			s[ENTRY + e->a] = (uint8_t)(id + EVENTS_MAX);
-		} else {
-			s[e->a] = 0;
-			s[ENTRY + e->a] = 0;
-		}
-		scratch_clear(s, e);
+	if (s[e->a] && s[ENTRY + e->a] == mem[MEM_OLD_ENTRY]) {
+		s[e->a] = exchange ? mem[MEM_TAG] : 0;
+		s[ENTRY + e->a] = exchange ? (uint8_t)(id + EVENTS_MAX) : 0;
+		memset(mem, 0, MEM_BYTES);
 		*stage = DONE;
 		return returned(e, 0, 0);
 	}
 	/* Overtaken.  It begins again, and finds what it finds. */
 	if (s[ENTRY + e->b] == id) {
-		s[e->b] = mem[1];
-		s[ENTRY + e->b] = mem[2];
-		if (mem[1] == TAG_DIR)
+		s[e->b] = mem[MEM_TAG];
+		s[ENTRY + e->b] = mem[MEM_ENTRY];
+		if (mem[MEM_TAG] == TAG_DIR && !exchange)
 			s[REMOVED] = 0;
 	}
-	scratch_clear(s, e);
+	memset(mem, 0, MEM_BYTES);
 	*stage = e->pending ? DONE : 0;
 	return 1;
 }
@@ -196,14 +192,8 @@ static int step_names(const struct history *h, uint8_t *s, const struct event *e
 	uint8_t id = (uint8_t)(1 + (e - h->event));
 	uint8_t was = s[e->a];
 
-	if (e->op == OP_RENAME || e->op == OP_EXCHANGE) {
-		if (!e->pending && !*stage && busy_around(h, e) &&
-		    (e->ret == -EBUSY || e->ret == -ENOTEMPTY || e->ret == -EISDIR || e->ret == -ENOTDIR)) {
-			*stage = DONE;
-			return 1;
-		}
+	if (e->op == OP_RENAME || e->op == OP_EXCHANGE)
 		return step_rename(s, e, stage, id);
-	}
 	*stage = DONE;
 	switch (e->op) {
 	case OP_LOOKUP:
@@ -225,8 +215,6 @@ static int step_names(const struct history *h, uint8_t *s, const struct event *e
 		s[ENTRY + e->a] = 0;
 		return returned(e, 0, 0);
 	case OP_RMDIR:
-		if (!e->pending && (e->ret == -ENOTEMPTY || e->ret == -EBUSY) && busy_around(h, e))
-			return 1;
 		if (!was)
 			return returned(e, -ENOENT, 0);
 		if (!is_dir(was))
@@ -240,6 +228,19 @@ static int step_names(const struct history *h, uint8_t *s, const struct event *e
 		return returned(e, 0, 0);
 	}
 	return 0;
+}
+
+/* May it end just now with the error it has, although the state gives another one? */
+static int excused(const struct history *h, const struct position *p, uint32_t i)
+{
+	const struct event *e = &h->event[i];
+
+	if (h->kind != SPEC_NAMES || e->pending || p->stage[i] > 1)
+		return 0;
+	if (e->op == OP_RENAME || e->op == OP_EXCHANGE)
+		return (e->ret == -EBUSY || e->ret == -ENOTEMPTY || e->ret == -EISDIR || e->ret == -ENOTDIR) &&
+		       busy_around(h, e);
+	return e->op == OP_RMDIR && (e->ret == -ENOTEMPTY || e->ret == -EBUSY) && busy_around(h, e);
 }
 
 static int take_step(const struct history *h, struct position *p, uint32_t i)
@@ -303,7 +304,7 @@ static int search(struct search *s, const struct position *from)
 			continue;
 		if (take_step(h, &next, i) && search(s, &next))
 			return 1;
-		if (e->pending && !from->stage[i]) {
+		if ((e->pending && from->stage[i] < 2) || excused(h, from, i)) {
 			next = *from;
 			next.stage[i] = DONE;
 			if (search(s, &next))

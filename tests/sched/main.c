@@ -3,12 +3,12 @@
  * Interleavings of clients over one pool: every schedule with few preemptions and a death anywhere, for each pair of
  * operations that can touch the same word; then random ones for three clients.
  *
- *   sched [--long] [--seconds N] [--jobs N] [--area NAME] [--pair AREA.A+B] [--stop] [--list] [--seed N]
+ *   sched [--long] [--seconds N] [--jobs N] [--area NAME] [--pair AREA.A+B] [--random] [--stop] [--list] [--seed N]
  *   sched --replay 'AREA.A+B:MOVES' | 'AREA:seed=N'
  *
  * After each schedule everything is finished and recovered; the checker must find nothing, no object may be left over,
  * and the history must be that of some sequential order.  Workers are processes, so that a fault ends one run and not the
- * test.  --stop: end at the first failure.  CXLSHM_TEST_LENGTH=long is --long.
+ * test.  --random: no pairs.  --stop: end at the first failure.  CXLSHM_TEST_LENGTH=long is --long.
  */
 #include <errno.h>
 #include <malloc.h>
@@ -24,7 +24,7 @@ static const struct area *const areas[] = {&area_ref, &area_cell, &area_export, 
 					   &area_names, &area_files, NULL};
 
 struct options {
-	int full, list, stop;
+	int full, list, stop, random;
 	double seconds;
 	unsigned jobs;
 	const char *area, *pair;
@@ -231,7 +231,8 @@ static pid_t start(const struct options *o, double pairs_until, double until)
 	if (pid)
 		return pid;
 	catch_faults();
-	work_pairs(o, pairs_until);
+	if (!o->random)
+		work_pairs(o, pairs_until);
 	if (!o->pair)
 		work_random(o, until);
 	_exit(0);
@@ -269,6 +270,7 @@ static int run_all(const struct options *o)
 		if (!WIFEXITED(status) || WEXITSTATUS(status) != 10) {
 			totals->failures++;
 			printf("FAILED: a worker ended with status 0x%x\n", (unsigned)status);
+			continue;
 		}
 		/* Another one goes on behind it. */
 		if (!o->stop && totals->failures < 50 && seconds_now() < until)
@@ -309,8 +311,8 @@ static int replay(struct options *o, char *text)
 
 static int usage(const char *name)
 {
-	fprintf(stderr, "usage: %s [--long] [--seconds N] [--jobs N] [--area NAME] [--pair AREA.A+B] [--stop] [--list]"
-			" [--seed N]\n       %s --replay 'AREA.A+B:MOVES' | 'AREA:seed=N'\n", name, name);
+	fprintf(stderr, "usage: %s [--long] [--seconds N] [--jobs N] [--area NAME] [--pair AREA.A+B] [--random] [--stop]"
+			" [--list] [--seed N]\n       %s --replay 'AREA.A+B:MOVES' | 'AREA:seed=N'\n", name, name);
 	return 2;
 }
 
@@ -334,6 +336,8 @@ int main(int argc, char **argv)
 			o.full = 1;
 		else if (!strcmp(argv[i], "--stop"))
 			o.stop = 1;
+		else if (!strcmp(argv[i], "--random"))
+			o.random = 1;
 		else if (!strcmp(argv[i], "--list"))
 			o.list = 1;
 		else if (!strcmp(argv[i], "--seconds") && i + 1 < argc)

@@ -21,19 +21,16 @@ static void drop(struct world *w, unsigned me, uint32_t slot)
 		expect(w, "release", cxlshm_release(actor(w, me), ref), 0);
 }
 
-static void op_leave(struct world *w, unsigned me)
-{
-	struct client *c = w->client[me];
-
-	if (c->pool->own[w->saved[me].cid] != c)
-		return;
-	expect(w, "leave", cxlshm_leave(actor(w, me)), 0);
-}
-
 /* Has this actor left in an earlier operation of its program? */
 static int gone(struct world *w, unsigned me)
 {
 	return w->pool[me]->own[w->saved[me].cid] != w->client[me];
+}
+
+static void op_leave(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		expect(w, "leave", cxlshm_leave(actor(w, me)), 0);
 }
 
 /* ---- ref: one object with a child, held by the actors alone ---- */
@@ -174,6 +171,22 @@ static void cell_clear_op(struct world *w, unsigned me)
 		cell_swap_with(w, me, 0);
 }
 
+/* A counted copy goes in; what is in hand stays. */
+static void cell_store_op(struct world *w, unsigned me)
+{
+	cxlshm_ref ref = mine(w, me)[CELL_SPARE];
+	uint32_t e;
+	int rc;
+
+	if (gone(w, me) || !ref)
+		return;
+	e = history_begin(&w->v.history, me, OP_SWAP);
+	w->v.history.event[e].arg = tag_of(w, me, ref);
+	w->v.history.event[e].blind = 1;
+	rc = expect(w, "cell_store", cxlshm_cell_store(actor(w, me), mine(w, me)[CELL_HOLDER], 0, ref), 0);
+	history_end(&w->v.history, e, rc, 0);
+}
+
 /* Two swaps: the same object, out of the cell and back into it. */
 static void cell_back_op(struct world *w, unsigned me)
 {
@@ -218,7 +231,7 @@ static void cell_observe(struct world *w)
 }
 
 static const struct op cell_ops[] = {
-	{"load", cell_load_op}, {"swap", cell_swap_op}, {"clear", cell_clear_op}, {"back", cell_back_op},
+	{"load", cell_load_op}, {"store", cell_store_op}, {"swap", cell_swap_op}, {"clear", cell_clear_op}, {"back", cell_back_op},
 	{"cas", cell_cas_op}, {"leave", op_leave}, {NULL, NULL},
 };
 

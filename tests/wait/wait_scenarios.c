@@ -32,8 +32,8 @@ void stage_prepare(struct stage *s)
 	MUST(cxlshm_mkdir(n, 0, "d", 0700, &s->held[DIRECTORY]));
 	MUST(cxlshm_mknod(n, 0, "a", S_IFIFO | 0600, NULL));
 	MUST(cxlshm_create(n, 0, "f", 8192, 0600, NULL));
-	MUST(cxlshm_alloc(n, 40, &ref));
-	MUST(cxlshm_queue_send(n, s->held[QUEUE], ref));
+	/* Somebody seems to wait on the queue. */
+	REQUIRE(cxlshm_queue_receive_wait(n, s->held[QUEUE], &ref, 1000000) == -ETIMEDOUT);
 	for (int i = 0; i < STAGE_REFS; i++)
 		give(s, s->held[i], s->token[i]);
 }
@@ -133,9 +133,9 @@ static void act_queues(struct stage *s, struct cxlshm_pool *pool)
 	cxlshm_ref queue = take(s, c, QUEUE), spsc = take(s, c, SPSC), ref, at;
 	uint64_t token;
 
-	MUST(cxlshm_queue_receive(c, queue, &ref));
-	MUST(cxlshm_queue_send(c, queue, ref));
 	MUST(cxlshm_alloc(c, 40, &ref));
+	MUST(cxlshm_queue_send(c, queue, ref));
+	MUST(cxlshm_queue_receive(c, queue, &ref));
 	MUST(cxlshm_queue_send(c, queue, ref));
 	MUST(cxlshm_alloc(c, 40, &ref));
 	MUST(cxlshm_queue_send(c, spsc, ref));
@@ -163,6 +163,7 @@ static void act_names(struct stage *s, struct cxlshm_pool *pool)
 	MUST(cxlshm_link(c, ref, dir, "linked", 0));
 	MUST(cxlshm_link(c, plain, dir, "named", 0600));
 	MUST(cxlshm_symlink(c, "b1", dir, "s", NULL));
+	MUST(cxlshm_setxattr(c, ref, "user.x", "y", 1, 0));
 	MUST(cxlshm_rename(c, 0, "b2", 0, "b3", 0));
 	MUST(cxlshm_rename(c, 0, "b4", dir, "moved", 0));
 	MUST(cxlshm_rename(c, 0, "b5", 0, "b6", CXLSHM_EXCHANGE));
@@ -209,6 +210,9 @@ void scenario_victim(struct stage *s, struct cxlshm_pool *pool)
 	MUST(cxlshm_mkdir(c, 0, "w", 0700, NULL));
 	MUST(cxlshm_rename(c, 0, "w", dir, "w", 0));
 	MUST(cxlshm_unlink(c, 0, "v"));
+	MUST(cxlshm_import(c, s->token[SPSC][1], &queue));
+	MUST(cxlshm_alloc(c, 40, &ref));
+	MUST(cxlshm_queue_send(c, queue, ref));
 	abort();
 }
 
@@ -216,6 +220,17 @@ static void act_recover(struct stage *s, struct cxlshm_pool *pool)
 {
 	(void)s;
 	MUST(cxlshm_recover(pool, NULL));
+}
+
+/* The sender died before it filled the place it had begun: who takes its role settles that. */
+static void act_succeed(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref spsc = take(s, c, SPSC), ref;
+
+	MUST(cxlshm_alloc(c, 40, &ref));
+	MUST(cxlshm_queue_send(c, spsc, ref));
+	MUST(cxlshm_leave(c));
 }
 
 const struct scenario scenarios[] = {
@@ -226,6 +241,8 @@ const struct scenario scenarios[] = {
 	{"queues", act_queues, 0},
 	{"names", act_names, 0},
 	{"directories", act_directories, 0},
+	{"succeed", act_succeed, CRASH_queue_send_begun},
+	{"recover_alloc", act_recover, CRASH_alloc_rooted},
 	{"recover_send", act_recover, CRASH_queue_send_swapped},
 	{"recover_move", act_recover, CRASH_names_move_taken},
 	{"recover_unlink", act_recover, CRASH_extent_deleted},
