@@ -21,7 +21,7 @@ for file in cxlshmfs mount.cxlshm mkfs.cxlshm fsck.cxlshm cxlshm.h libcxlshm.so 
 done
 check "mount.cxlshm is where mount(8) looks" test -e "$dest/sbin/mount.cxlshm" -o -e "$dest/usr/sbin/mount.cxlshm"
 library=$(find "$dest" -name 'libcxlshm.so' | head -n 1)
-symbols=$(nm -D --defined-only "$library" | awk '$2 ~ /[TDBRVW]/ { print $3 }')
+symbols=$(nm -D --defined-only "$library" | awk '$2 ~ /[TDBRVW]/ { sub(/@.*/, "", $3); print $3 }')
 check "the library exports its interface" grep -qx cxlshm_pool_open <<<"$symbols"
 check "and nothing else: $(grep -v '^cxlshm_' <<<"$symbols" | head -n 3 | tr '\n' ' ')" bash -c '! grep -v "^cxlshm_" <<<"$1"' - "$symbols"
 declared=$(sed 's,/\*.*\*/,,' "$source/include/cxlshm.h" | grep -oE '\bcxlshm_[a-z_]+\(' | tr -d '(' | sort -u)
@@ -43,7 +43,8 @@ check "it links to the static one" bash -c 'cc -Wall -Wextra -o "$1.static" "$1.
 mkdir -p "$dest.pool"
 export LD_LIBRARY_PATH=${library%/*}
 mkfs=$(find "$dest" -name mkfs.cxlshm | head -n 1)
-if check "mkfs.cxlshm --plain as installed" "$mkfs" --plain --size=64M "$dest.pool"; [ $failures = 0 ]; then
+check "mkfs.cxlshm --plain as installed" "$mkfs" --plain --size=64M "$dest.pool"
+if [ -x "$dest.shared" ]; then
 	for kind in shared static; do
 		check "the example runs ($kind)" timeout 20 "$dest.$kind" "$dest.pool"
 		sed 's/^/     | /' "$dest.log" | head -n 5
