@@ -371,6 +371,8 @@ int main(int argc, char **argv)
 		step(&f);
 	f.op--;
 	check_all(&f);
+	free(f.model);
+	free(f.got);
 	printf("fsx: %" PRIu64 " operations, final size %zu, all agree\n", f.ops, f.size);
 	return 0;
 }
