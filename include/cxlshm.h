@@ -17,7 +17,8 @@
  *   -ENOTSUP    the pool has a version or feature that this library does not know
  *   -EOVERFLOW  a count is at its limit of 2^32 - 1
  *   -EOWNERDEAD this handle was inherited through fork(): the child must open and join for itself
- *   -ESTALE     this client was declared dead and recovered; leave it and join again
+ *   -ESTALE     this client was declared dead and recovered: for pools shared by several machines, kept for
+ *               when they fence each other; on one machine the kernel knows who lives, and it does not occur
  *   -EROFS      the pool was opened with CXLSHM_READONLY
  *
  * Threads.  A pool handle may be used by any number of threads.  A client handle is used by one

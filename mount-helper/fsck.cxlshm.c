@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cxlshm.h"
@@ -61,6 +62,8 @@ static void signals(int repair)
 	sigaction(SIGHUP, &action, NULL);
 }
 
+#define BUSY_TRIES 40	/* of 25 ms */
+
 struct output {
 	const char *path;
 	int quiet;
@@ -103,7 +106,7 @@ int main(int argc, char **argv)
 	};
 	struct cxlshm_check_result result = { 0 };
 	struct output output = { .quiet = 0 };
-	int repair = 0, look = 0, verbose = 0, c, rc;
+	int repair = 0, look = 0, verbose = 0, c, rc = 0;
 	struct cxlshm_error error = { "" };
 
 	while ((c = getopt_long(argc, argv, "yaprnvqfTC::hV", options, NULL)) != -1) {
@@ -150,8 +153,16 @@ int main(int argc, char **argv)
 	}
 	output.path = argv[optind];
 	signals(repair);
-	rc = cxlshm_check(output.path, (repair ? CXLSHM_CHECK_REPAIR : 0) | (verbose ? CXLSHM_CHECK_VERBOSE : 0),
-			  report, &output, &result, &error);
+	/* A daemon that was just unmounted is still leaving: umount(8) does not wait for it, we do, for a second. */
+	for (int i = 0; i < BUSY_TRIES; i++) {
+		struct timespec pause = { .tv_nsec = 25000000 };
+
+		rc = cxlshm_check(output.path, (repair ? CXLSHM_CHECK_REPAIR : 0) | (verbose ? CXLSHM_CHECK_VERBOSE : 0),
+				  report, &output, &result, &error);
+		if (rc != -EBUSY)
+			break;
+		nanosleep(&pause, NULL);
+	}
 	if (rc) {
 		fprintf(stderr, "fsck.cxlshm: %s\n", error.text[0] ? error.text : strerror(-rc));
 		/* Damaged beyond looking at; everything else is not the pool's fault. */
