@@ -355,7 +355,7 @@ int main(int argc, char **argv)
 		else
 			return usage(argv[0]);
 	}
-	if (!o.seconds)
+	if (!(o.seconds > 0))
 		o.seconds = o.full ? 600 : 50;
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	REQUIRE(shared != MAP_FAILED && o.jobs);
