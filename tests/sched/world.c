@@ -407,6 +407,11 @@ void world_verify(struct world *w)
 			drop_all(w, i);
 	if (check(w, "after all was dropped", &result))
 		return;
+	/* Who pushes looks whether the owner is gone, and who goes looks whether something was pushed; if both live to do so. */
+	for (uint32_t s = w->pool[0]->first_segment; s < w->pool[0]->segments && !w->deaths; s++)
+		if (segment_state_of(w->pool[0], s) == SEGMENT_ORPHAN &&
+		    a128_value_relaxed(&w->pool[0]->segment_table[s].remote))
+			world_fail(w, "blocks of segment %u, which nobody owns, wait to be collected", s);
 	if (w->area->kind != SPEC_NAMES && !w->extents && result.objects != 1)
 		world_fail(w, "%llu objects are left", (unsigned long long)result.objects - 1);
 }
