@@ -361,9 +361,17 @@ int main(int argc, char **argv)
 	REQUIRE(shared != MAP_FAILED && o.jobs);
 	totals = &shared->totals;
 	if (again) {
-		int rc = replay(&o, again);
+		int status = 0;
+		pid_t pid;
 
-		if (rc == 2)
+		fflush(NULL);
+		pid = fork();
+		if (!pid)
+			exit(replay(&o, again));
+		if (pid < 0 || waitpid(pid, &status, 0) < 0)
+			return 3;
+		clean_after(pid);
+		if (WIFEXITED(status) && WEXITSTATUS(status) == 2)
 			return usage(argv[0]);
 	} else if (o.list) {
 		for (uint32_t i = 0; pair_at(&o, i, &pair); i++)
