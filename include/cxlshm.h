@@ -463,6 +463,13 @@ int cxlshm_extent_open(struct cxlshm_client *client, cxlshm_ref ref, int flags);
 /* 1 if any process maps the extent or has a descriptor of it open, else 0; or a negative errno. */
 int cxlshm_extent_busy(struct cxlshm_client *client, cxlshm_ref ref);
 
+/*
+ * With failure_domain=host: write the cache lines of [address, address + bytes) back to memory and wait, so that what
+ * was stored there (in an object, or in a mapping of an extent) outlives this machine.  Do so before handing the object
+ * on.  With failure_domain=process: nothing.
+ */
+void cxlshm_write_back(struct cxlshm_pool *pool, const void *address, size_t bytes);
+
 /* ---------------------------------------------------------------- looking inside
  *
  * These take no references and disturb nobody; what they show may be a moment old.

@@ -220,3 +220,8 @@ int cxlshm_wait_clients(struct cxlshm_pool *handle, uint32_t *sequence, int64_t 
 	*sequence = now;
 	return 0;
 }
+
+void cxlshm_write_back(struct cxlshm_pool *pool, const void *address, size_t bytes)
+{
+	persist(api_pool(pool), address, bytes);
+}

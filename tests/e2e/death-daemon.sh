@@ -95,7 +95,7 @@ for turn in $(seq 10); do
 	umount -l "$MNT"
 	wait_until 5 'test -z "$(daemon_of "$MNT")"'
 	timeout 30 mount.cxlshm "$POOL" "$MNT" >"$LOG" 2>&1 || { fail "turn $turn: $(cat "$LOG")"; break; }
-	bad=$(cd "$MNT" && for f in u* t*; do [ -e "$f" ] && ! grep -Eqx '[0-9]*' "$f" && echo "$f"; done; ls >/dev/null || echo ls)
+	bad=$(cd "$MNT" && for f in u* t*; do [ -s "$f" ] && ! grep -Eqx '[0-9]*' "$f" && echo "$f"; done; ls >/dev/null || echo ls)
 	[ -z "$bad" ] || fail "turn $turn: damaged: $bad"
 done
 ok "ten kills under load, ten mounts after"
