@@ -4,7 +4,7 @@
 #
 #   tests/run.sh [--quick | --long] [SUITE...]
 #
-#   style unit crash sched model fuzz e2e   suites of the ordinary build (gcc, release)
+#   style unit crash sched model fuzz faults e2e soak   suites of the ordinary build (gcc, release)
 #   clang                             built with clang: unit
 #   asan                              built with ASan and UBSan: unit, crash, and e2e with that daemon
 #   tsan                              built with TSan: unit, clients as threads
@@ -22,7 +22,7 @@
 set -u
 source=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 start=${CXLSHM_RUN_START:-$(date +%s)}
-all="style unit crash sched model fuzz e2e clang asan tsan plain"
+all="style unit crash sched model fuzz faults e2e soak clang asan tsan plain"
 length=normal
 suites=
 for argument; do
@@ -183,12 +183,12 @@ reports() {
 }
 
 say "suites:$(printf ' %s' $suites); length $length; $(nproc) processors; work folder $work"
-for suite in style unit crash sched model fuzz e2e bench; do
+for suite in style unit crash sched model fuzz faults e2e soak bench; do
 	want $suite && { build gcc --buildtype=release || suites=; break; }
 done
-for suite in style unit crash sched model fuzz e2e; do
+for suite in style unit crash sched model fuzz faults e2e soak; do
 	want $suite || continue
-	case $suite in fuzz | sched) [ -f "$source/tests/$suite/meson.build" ] || continue ;; esac
+	case $suite in fuzz | sched | faults | soak) [ -f "$source/tests/$suite/meson.build" ] || continue ;; esac
 	case $suite in style) seconds=300 ;; e2e) seconds=1500 ;; *) seconds=900 ;; esac
 	verbose=
 	[ $suite = model ] && verbose=--verbose	# one test with a line a run
