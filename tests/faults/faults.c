@@ -1,0 +1,664 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What goes wrong around a pool: full file systems, full tables, no descriptors, no address space, a heap cut short, a
+ * read-only one, signals in every system call, clocks that jump.
+ *
+ *   faults [CASE]
+ *
+ * Each case runs in a child under a watchdog; prints `ok CASE` or what was wrong.  Those that mount need root and are
+ * skipped without.  Status: 0, 1 a case failed, 77 all that were asked for were skipped.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cxlshm.h"
+
+#define MIB (1ull << 20)
+#define WATCHDOG_S 60
+#define SKIPPED 77
+
+static char dir[64];
+
+#define MUST(call)                                                                                       \
+	do {                                                                                             \
+		int must_rc = (call);                                                                    \
+		if (must_rc) {                                                                           \
+			printf("FAIL %s:%d: %s: %s\n", __FILE__, __LINE__, #call, strerror(abs(must_rc))); \
+			exit(1);                                                                         \
+		}                                                                                        \
+	} while (0)
+
+#define REQUIRE(what)                                                                    \
+	do {                                                                             \
+		if (!(what)) {                                                           \
+			printf("FAIL %s:%d: not so: %s\n", __FILE__, __LINE__, #what); \
+			exit(1);                                                         \
+		}                                                                        \
+	} while (0)
+
+static void said(void *arg, int severity, const char *line)
+{
+	(void)arg;
+	if (severity)
+		printf("     fsck: %s\n", line);
+}
+
+static void in_order(const char *path)
+{
+	struct cxlshm_check_result result;
+
+	MUST(cxlshm_check(path, 0, said, NULL, &result, NULL));
+	REQUIRE(!result.problems);
+}
+
+static void make(const char *path, uint64_t bytes, uint32_t slots)
+{
+	struct cxlshm_pool_options options = {
+		.size_bytes = bytes, .client_slots = slots, .uid = (uid_t)-1, .gid = (gid_t)-1};
+	struct cxlshm_error error = {""};
+
+	if (mkdir(path, 0700) && errno != EEXIST)
+		MUST(errno);
+	if (cxlshm_pool_create(path, &options, &error)) {
+		printf("FAIL %s\n", error.text);
+		exit(1);
+	}
+}
+
+/* Fill what is left of a file system. */
+static void fill(const char *folder)
+{
+	static char bytes[4096];
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/filler", folder);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	MUST(fd < 0);
+	while (write(fd, bytes, sizeof(bytes)) > 0)
+		;
+	close(fd);
+}
+
+static void empty(const char *folder)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/filler", folder);
+	MUST(unlink(path));
+}
+
+/* ---- every call that needs room, in a tmpfs that has none ---- */
+
+struct world {
+	struct cxlshm_pool *pool;
+	struct cxlshm_client *c;
+	cxlshm_ref holder, queue, file, dir;
+};
+
+#define ALLOCATING 16
+
+/* One call that may need memory; a second one undoes it.  0 or what it answered. */
+static int allocating(struct world *w, int which, int turn)
+{
+	cxlshm_ref ref = 0;
+	char name[32];
+	int rc;
+
+	snprintf(name, sizeof(name), "n%d-%d", which, turn);
+	switch (which) {
+	case 0: rc = cxlshm_alloc(w->c, 100, &ref); break;
+	case 1: rc = cxlshm_alloc(w->c, 5000, &ref); break;
+	case 2: rc = cxlshm_alloc(w->c, 100000, &ref); break;
+	case 3: rc = cxlshm_alloc(w->c, 3 * MIB, &ref); break;
+	case 4: rc = cxlshm_alloc_with(w->c, 50000, 0, CXLSHM_EXTENT, &ref); break;
+	case 5: rc = cxlshm_alloc_with(w->c, 8192, 0, CXLSHM_PAGE_ALIGNED, &ref); break;
+	case 6: rc = cxlshm_queue_create(w->c, 1000, 0, &ref); break;
+	case 7: return cxlshm_create(w->c, 0, name, 50000, 0600, NULL);
+	case 8: return cxlshm_mkdir(w->c, 0, name, 0700, NULL);
+	case 9: return cxlshm_symlink(w->c, "somewhere", 0, name, NULL);
+	case 10: return cxlshm_mknod(w->c, 0, name, S_IFIFO | 0600, NULL);
+	case 11: return cxlshm_link(w->c, w->holder, 0, name, 0600);
+	case 12: return cxlshm_setxattr(w->c, w->file, name, "0123456789abcdef", 16, 0);
+	case 13: return cxlshm_resize(w->c, w->file, (uint64_t)(turn + 1) * 65536);
+	case 14: return cxlshm_reserve(w->c, w->file, 0, (uint64_t)turn * 65536, 65536);
+	default: rc = cxlshm_attach(w->c, w->holder, &ref); break;
+	}
+	return rc;	/* kept until the client leaves */
+}
+
+static void full(const char *path, const char *folder)
+{
+	struct world w;
+	int refused = 0;
+
+	MUST(cxlshm_pool_open(path, 0, &w.pool, NULL));
+	MUST(cxlshm_join(w.pool, "full", 0, &w.c));
+	MUST(cxlshm_alloc(w.c, 100, &w.holder));
+	MUST(cxlshm_create(w.c, 0, "file", 10000, 0600, &w.file));
+	fill(folder);
+	for (int which = 0; which < ALLOCATING; which++) {
+		int rc = 0, turn = 0;
+
+		while (!rc && turn < 400000)
+			rc = allocating(&w, which, turn++);
+		if (rc != -ENOSPC) {
+			printf("FAIL call %d answers %d after %d times\n", which, rc, turn);
+			exit(1);
+		}
+		refused++;
+		/* It said no and did nothing: what is there is still there. */
+		REQUIRE(cxlshm_size(w.c, w.holder) == 100 && cxlshm_size(w.c, w.file) >= 10000);
+	}
+	cxlshm_pool_close(w.pool);
+	in_order(path);
+	empty(folder);
+	/* With room again, all goes on. */
+	MUST(cxlshm_pool_open(path, 0, &w.pool, NULL));
+	MUST(cxlshm_join(w.pool, "again", 0, &w.c));
+	MUST(cxlshm_alloc(w.c, 100000, &w.holder));
+	MUST(cxlshm_unlink(w.c, 0, "file"));
+	cxlshm_pool_close(w.pool);
+	in_order(path);
+	printf("     %d kinds of calls were refused with ENOSPC\n", refused);
+}
+
+static void full_tmpfs(void)
+{
+	char pool[80];
+
+	if (geteuid() || unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		exit(SKIPPED);
+	MUST(mount("faults", dir, "tmpfs", 0, "size=12m") ? errno : 0);
+	snprintf(pool, sizeof(pool), "%s/pool", dir);
+	make(pool, 8 * MIB, 4);	/* a plain pool in a file system that it shares */
+	full(pool, dir);
+	MUST(umount2(dir, MNT_DETACH));
+}
+
+/* A slot whose pages cannot be had: a join is refused, and later works. */
+static void full_tmpfs_join(void)
+{
+	struct cxlshm_client *c[16];
+	struct cxlshm_pool *p;
+	char pool[80];
+	int joined = 0, rc = 0;
+
+	if (geteuid() || unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		exit(SKIPPED);
+	MUST(mount("faults", dir, "tmpfs", 0, "size=12m") ? errno : 0);
+	snprintf(pool, sizeof(pool), "%s/pool", dir);
+	make(pool, 8 * MIB, 16);
+	MUST(cxlshm_pool_open(pool, 0, &p, NULL));
+	fill(dir);
+	while (joined < 16 && !(rc = cxlshm_join(p, NULL, 0, &c[joined])))
+		joined++;
+	REQUIRE(rc == -ENOSPC);
+	empty(dir);
+	while (joined < 16)
+		MUST(cxlshm_join(p, NULL, 0, &c[joined++]));
+	cxlshm_pool_close(p);
+	in_order(pool);
+	MUST(umount2(dir, MNT_DETACH));
+}
+
+/* ---- a full table of slots ---- */
+
+static void full_slots(void)
+{
+	struct cxlshm_client *c[3], *more;
+	struct cxlshm_pool *p, *q;
+	int status;
+	pid_t pid;
+
+	make(dir, 4 * MIB, 3);
+	MUST(cxlshm_pool_open(dir, 0, &p, NULL));
+	MUST(cxlshm_pool_open(dir, 0, &q, NULL));
+	for (int i = 0; i < 2; i++)
+		MUST(cxlshm_join(p, NULL, 0, &c[i]));
+	pid = fork();
+	if (!pid) {
+		struct cxlshm_pool *mine;
+
+		MUST(cxlshm_pool_open(dir, 0, &mine, NULL));
+		MUST(cxlshm_join(mine, "dying", 0, &more));
+		REQUIRE(cxlshm_join(mine, NULL, 0, &more) == -EUSERS);
+		kill(getpid(), SIGKILL);
+	}
+	MUST(waitpid(pid, &status, 0) != pid);
+	REQUIRE(WIFSIGNALED(status));
+	/* The dead one's slot is free for whoever wants it. */
+	MUST(cxlshm_join(q, NULL, 0, &c[2]));
+	REQUIRE(cxlshm_join(q, NULL, 0, &more) == -EUSERS);
+	MUST(cxlshm_leave(c[1]));
+	MUST(cxlshm_join(q, NULL, 0, &more));
+	cxlshm_pool_close(p);
+	cxlshm_pool_close(q);
+	in_order(dir);
+}
+
+/* ---- no descriptors ---- */
+
+static void no_descriptors(void)
+{
+	struct rlimit limit;
+	struct cxlshm_client *c;
+	struct cxlshm_pool *p, *other;
+	cxlshm_ref ref, file;
+	void *map;
+	int took[1024], n = 0, rc;
+
+	make(dir, 4 * MIB, 3);
+	MUST(cxlshm_pool_open(dir, 0, &p, NULL));
+	MUST(cxlshm_join(p, NULL, 0, &c));
+	MUST(cxlshm_create(c, 0, "file", 10000, 0600, &file));
+	MUST(getrlimit(RLIMIT_NOFILE, &limit));
+	limit.rlim_cur = 64;
+	MUST(setrlimit(RLIMIT_NOFILE, &limit));
+	while ((took[n] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+		n++;
+	REQUIRE(errno == EMFILE);
+	/* With 0, 1, 2 and so on left: each is refused with -EMFILE and undone, or works. */
+	for (int left = 0; left < 6; left++) {
+		rc = cxlshm_pool_open(dir, 0, &other, NULL);
+		REQUIRE(!rc || rc == -EMFILE);
+		if (!rc)
+			cxlshm_pool_close(other);
+		rc = cxlshm_create(c, 0, "new", 10000, 0600, NULL);
+		REQUIRE(!rc || rc == -EMFILE);
+		if (!rc)
+			MUST(cxlshm_unlink(c, 0, "new"));
+		rc = cxlshm_resize(c, file, 20000 + (uint64_t)left);
+		REQUIRE(!rc || rc == -EMFILE);
+		rc = cxlshm_map(c, file, 0, 4096, PROT_READ, &map);
+		REQUIRE(!rc || rc == -EMFILE);
+		if (!rc)
+			MUST(cxlshm_unmap(c, map));
+		rc = cxlshm_extent_open(c, file, O_RDONLY);
+		REQUIRE(rc >= 0 || rc == -EMFILE);
+		if (rc >= 0)
+			close(rc);
+		rc = cxlshm_recover(p, NULL);
+		REQUIRE(!rc);
+		/* What needs no descriptor works. */
+		MUST(cxlshm_alloc(c, 1000, &ref));
+		MUST(cxlshm_release(c, ref));
+		if (!left) {
+			MUST(cxlshm_link(c, file, 0, "second", 0));
+			MUST(cxlshm_unlink(c, 0, "second"));
+		}
+		close(took[--n]);
+	}
+	while (n)
+		close(took[--n]);
+	cxlshm_pool_close(p);
+	in_order(dir);
+}
+
+/* ---- no address space ---- */
+
+static void no_address_space(void)
+{
+	struct cxlshm_check_result result;
+	struct cxlshm_error error = {""};
+	struct cxlshm_client *c;
+	struct cxlshm_pool *p, *other;
+	struct rlimit limit;
+	cxlshm_ref file;
+	void *map;
+	int rc;
+
+	make(dir, 64 * MIB, 4);
+	MUST(cxlshm_pool_open(dir, 0, &p, NULL));
+	MUST(cxlshm_join(p, NULL, 0, &c));
+	MUST(cxlshm_create(c, 0, "file", 40 * MIB, 0600, &file));
+	MUST(getrlimit(RLIMIT_AS, &limit));
+	limit.rlim_cur = 64 * MIB + 30 * MIB;	/* the heap is mapped already */
+	MUST(setrlimit(RLIMIT_AS, &limit));
+	rc = cxlshm_pool_open(dir, 0, &other, &error);
+	REQUIRE(rc == -ENOMEM && strstr(error.text, dir));
+	REQUIRE(cxlshm_map(c, file, 0, 40 * MIB, PROT_READ, &map) == -ENOMEM);
+	MUST(cxlshm_map(c, file, 0, 4096, PROT_READ, &map));
+	MUST(cxlshm_unmap(c, map));
+	MUST(cxlshm_unlink(c, 0, "file"));
+	MUST(cxlshm_release(c, file));
+	limit.rlim_cur = limit.rlim_max;
+	cxlshm_pool_close(p);
+	rc = cxlshm_check(dir, 0, NULL, NULL, &result, NULL);
+	REQUIRE(!rc || rc == -ENOMEM);
+	MUST(setrlimit(RLIMIT_AS, &limit));
+	in_order(dir);
+}
+
+/* ---- a heap cut short ---- */
+
+/* The kernel's answer to touching what a truncated file no longer has is SIGBUS, for those that had it mapped; nobody
+ * can mend that for them.  Whoever opens it afterwards is told, and other pools do not mind. */
+static void truncated_heap(void)
+{
+	char path[80], other[80];
+	struct cxlshm_check_result result;
+	struct cxlshm_error error = {""};
+	struct cxlshm_client *c, *d;
+	struct cxlshm_pool *p, *q, *r;
+	cxlshm_ref ref;
+	int status;
+	pid_t pid;
+
+	snprintf(other, sizeof(other), "%s/other", dir);
+	snprintf(path, sizeof(path), "%s/pool", dir);
+	make(path, 4 * MIB, 3);
+	make(other, 4 * MIB, 3);
+	MUST(cxlshm_pool_open(path, 0, &p, NULL));
+	MUST(cxlshm_join(p, NULL, 0, &c));
+	MUST(cxlshm_pool_open(other, 0, &q, NULL));
+	MUST(cxlshm_join(q, NULL, 0, &d));
+	pid = fork();
+	if (!pid) {
+		char heap[100];
+
+		snprintf(heap, sizeof(heap), "%s/heap", path);
+		MUST(cxlshm_pool_open(path, 0, &r, NULL));
+		MUST(cxlshm_join(r, NULL, 0, &d));
+		MUST(truncate(heap, 8192));
+		for (;;)
+			cxlshm_alloc(d, 1000, &ref);
+	}
+	MUST(waitpid(pid, &status, 0) != pid);
+	REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+	REQUIRE(cxlshm_pool_open(path, 0, &r, &error) == -EUCLEAN && strstr(error.text, path));
+	REQUIRE(cxlshm_check(path, CXLSHM_CHECK_REPAIR, NULL, NULL, &result, NULL));
+	MUST(cxlshm_alloc(d, 1000, &ref));
+	MUST(cxlshm_create(d, 0, "file", 5000, 0600, NULL));
+	cxlshm_pool_close(q);
+	in_order(other);
+	_exit(0);	/* closing p would touch what is gone */
+}
+
+/* ---- a pool that may only be read ---- */
+
+static int one_more(void *arg, const struct cxlshm_object_info *info)
+{
+	(void)info;
+	++*(int *)arg;
+	return 0;
+}
+
+static void read_only(void)
+{
+	struct cxlshm_check_result result;
+	struct cxlshm_client *c;
+	struct cxlshm_pool *p;
+	char command[400];
+	int objects = 0, rc;
+
+	make(dir, 4 * MIB, 3);
+	MUST(cxlshm_pool_open(dir, 0, &p, NULL));
+	MUST(cxlshm_join(p, NULL, 0, &c));
+	MUST(cxlshm_create(c, 0, "file", 5000, 0600, NULL));
+	cxlshm_pool_close(p);
+	MUST(cxlshm_pool_open(dir, CXLSHM_READONLY, &p, NULL));
+	REQUIRE(cxlshm_join(p, NULL, 0, &c) == -EROFS);
+	REQUIRE(cxlshm_recover(p, NULL) == -EROFS);
+	MUST(cxlshm_each_object(p, one_more, &objects));
+	REQUIRE(objects >= 2);
+	cxlshm_pool_close(p);
+	/* Files that may not be written: for those that privilege does not carry over that. */
+	snprintf(command, sizeof(command), "chmod -R a-w '%s'; chmod a+rx '%s' '%s/x'; chmod a+r '%s/heap'", dir, dir, dir, dir);
+	MUST(system(command));
+	if (!geteuid())
+		MUST(setresuid(65534, 65534, 65534));
+	rc = cxlshm_pool_open(dir, 0, &p, NULL);
+	REQUIRE(rc == -EACCES || rc == -EROFS);
+	MUST(cxlshm_pool_open(dir, CXLSHM_READONLY, &p, NULL));
+	REQUIRE(cxlshm_join(p, NULL, 0, &c) == -EROFS);
+	cxlshm_pool_close(p);
+	rc = cxlshm_check(dir, CXLSHM_CHECK_REPAIR, NULL, NULL, &result, NULL);
+	REQUIRE(rc == -EACCES || rc == -EROFS);
+}
+
+/* ---- signals ---- */
+
+static volatile sig_atomic_t ticks;
+
+static void tick(int number)
+{
+	(void)number;
+	ticks++;
+}
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void signals(void)
+{
+	const struct itimerval often = {{0, 1000}, {0, 1000}};
+	const struct itimerval never = {{0, 0}, {0, 0}};
+	struct sigaction action = {.sa_handler = tick};	/* without SA_RESTART */
+	uint64_t rounds = 0, interrupted = 0;
+	struct cxlshm_client *c, *d;
+	struct cxlshm_pool *p, *q;
+	double end = now() + 4;
+	cxlshm_ref queue, file, ref, big;
+	uint32_t sequence = 0;
+	char other[80];
+	void *map;
+	int rc;
+
+	snprintf(other, sizeof(other), "%s/other", dir);
+	make(dir, 16 * MIB, 8);
+	MUST(mkdir(other, 0700));
+	MUST(cxlshm_pool_open(dir, 0, &p, NULL));
+	MUST(cxlshm_join(p, NULL, 0, &c));
+	MUST(cxlshm_queue_create(c, 2, 0, &queue));
+	MUST(sigaction(SIGALRM, &action, NULL));
+	MUST(setitimer(ITIMER_REAL, &often, NULL));
+	while (now() < end) {
+		struct cxlshm_pool_options options = {
+			.size_bytes = MIB, .uid = (uid_t)-1, .gid = (gid_t)-1, .force = 1};
+		int status;
+		pid_t pid;
+
+		MUST(cxlshm_create(c, 0, "file", 3000000, 0600, &file));
+		MUST(cxlshm_resize(c, file, 4000000));
+		MUST(cxlshm_reserve(c, file, 0, 0, 4500000));
+		MUST(cxlshm_map(c, file, 0, 65536, PROT_READ | PROT_WRITE, &map));
+		MUST(cxlshm_unmap(c, map));
+		rc = cxlshm_extent_open(c, file, O_RDWR);
+		REQUIRE(rc >= 0);
+		close(rc);
+		REQUIRE(cxlshm_extent_busy(c, file) >= 0);
+		MUST(cxlshm_setxattr(c, file, "user.a", "b", 1, 0));
+		MUST(cxlshm_unlink(c, 0, "file"));
+		MUST(cxlshm_release(c, file));
+		MUST(cxlshm_alloc(c, 5000000, &big));
+		MUST(cxlshm_release(c, big));
+		MUST(cxlshm_pool_open(dir, 0, &q, NULL));
+		MUST(cxlshm_join(q, NULL, 0, &d));
+		MUST(cxlshm_leave(d));
+		cxlshm_pool_close(q);
+		rc = cxlshm_queue_receive_wait(c, queue, &ref, 3000000);
+		REQUIRE(rc == -EINTR || rc == -ETIMEDOUT);
+		interrupted += rc == -EINTR;
+		rc = cxlshm_wait_clients(p, &sequence, 3000000);
+		REQUIRE(!rc || rc == -EINTR || rc == -ETIMEDOUT);
+		pid = fork();
+		if (!pid) {
+			signal(SIGALRM, SIG_IGN);
+			MUST(cxlshm_pool_open(dir, 0, &q, NULL));
+			MUST(cxlshm_join(q, NULL, 0, &d));
+			for (int i = 0; i < 100; i++)
+				MUST(cxlshm_alloc_with(d, 10000, 0, i & 7 ? 0 : CXLSHM_EXTENT, &ref));
+			kill(getpid(), SIGKILL);
+		}
+		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+			;
+		REQUIRE(WIFSIGNALED(status));
+		MUST(cxlshm_recover(p, NULL));
+		MUST(cxlshm_pool_create(other, &options, NULL));
+		MUST(cxlshm_pool_remove(other, NULL));
+		rounds++;
+	}
+	MUST(setitimer(ITIMER_REAL, &never, NULL));
+	REQUIRE(ticks > 100 && rounds && interrupted);
+	printf("     %d signals in %llu rounds\n", (int)ticks, (unsigned long long)rounds);
+	cxlshm_pool_close(p);
+	rmdir(other);
+	in_order(dir);
+}
+
+/* ---- clocks ---- */
+
+/* The wall clock as the library sees it, through this shim: it jumps by years each time. */
+static int jumping;
+
+int clock_gettime(clockid_t clock, struct timespec *t)
+{
+	static int (*real)(clockid_t, struct timespec *);
+	static int64_t jump;
+
+	if (!real)
+		real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+	if (real(clock, t))
+		return -1;
+	if (clock == CLOCK_REALTIME && jumping) {
+		jump = jump > 0 ? -3 * 31536000ll : 5 * 31536000ll;
+		t->tv_sec += jump;
+	}
+	return 0;
+}
+
+static int joined_far_off(void *arg, const struct cxlshm_client_info *info)
+{
+	struct timespec t;
+
+	(void)arg;
+	jumping = 0;
+	clock_gettime(CLOCK_REALTIME, &t);
+	jumping = 1;
+	return llabs((int64_t)(info->joined_ns / 1000000000) - t.tv_sec) > 86400;
+}
+
+static void clock_jumps(void)
+{
+	struct cxlshm_client *c, *d;
+	struct cxlshm_pool *p, *q;
+	cxlshm_ref queue, ref, full;
+	uint32_t sequence = 0;
+	struct timespec t, u;
+	double from, took;
+	int rc;
+
+	make(dir, 4 * MIB, 4);
+	MUST(cxlshm_pool_open(dir, 0, &p, NULL));
+	jumping = 1;
+	clock_gettime(CLOCK_REALTIME, &t);
+	clock_gettime(CLOCK_REALTIME, &u);
+	REQUIRE(llabs(t.tv_sec - u.tv_sec) > 86400);
+	MUST(cxlshm_join(p, NULL, 0, &c));
+	REQUIRE(cxlshm_each_client(p, joined_far_off, NULL));	/* the library sees it jump */
+	MUST(cxlshm_queue_create(c, 1, 0, &queue));
+	for (int i = 0; i < 5; i++) {
+		from = now();
+		rc = cxlshm_queue_receive_wait(c, queue, &ref, 50000000);
+		took = now() - from;
+		REQUIRE(rc == -ETIMEDOUT && took >= 0.049 && took < 10);
+	}
+	MUST(cxlshm_alloc(c, 10, &full));
+	MUST(cxlshm_queue_send(c, queue, full));
+	MUST(cxlshm_alloc(c, 10, &full));
+	from = now();
+	rc = cxlshm_queue_send_wait(c, queue, full, 50000000);
+	took = now() - from;
+	REQUIRE(rc == -ETIMEDOUT && took >= 0.049 && took < 10);
+	(void)cxlshm_wait_clients(p, &sequence, 0);
+	from = now();
+	rc = cxlshm_wait_clients(p, &sequence, 50000000);
+	took = now() - from;
+	REQUIRE(rc == -ETIMEDOUT && took >= 0.049 && took < 10);
+	/* Nobody is taken for dead because of the time of day. */
+	MUST(cxlshm_pool_open(dir, 0, &q, NULL));
+	MUST(cxlshm_join(q, NULL, 0, &d));
+	MUST(cxlshm_recover(q, NULL));
+	MUST(cxlshm_create(c, 0, "file", 1000, 0600, NULL));
+	cxlshm_pool_close(q);
+	cxlshm_pool_close(p);
+	in_order(dir);
+}
+
+/* ---- all of them ---- */
+
+static const struct test {
+	const char *name;
+	void (*run)(void);
+} tests[] = {
+	{"full_tmpfs", full_tmpfs},
+	{"full_tmpfs_join", full_tmpfs_join},
+	{"full_slots", full_slots},
+	{"no_descriptors", no_descriptors},
+	{"no_address_space", no_address_space},
+	{"truncated_heap", truncated_heap},
+	{"read_only", read_only},
+	{"signals", signals},
+	{"clock_jumps", clock_jumps},
+};
+
+int main(int argc, char **argv)
+{
+	int passed = 0, failed = 0, skipped = 0;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
+		char command[100];
+		int status;
+		pid_t pid;
+
+		if (argc > 1 && strcmp(argv[1], tests[i].name))
+			continue;
+		snprintf(dir, sizeof(dir), "%s/cxlshm-faults-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
+		MUST(!mkdtemp(dir));
+		fflush(NULL);
+		pid = fork();
+		MUST(pid < 0);
+		if (!pid) {
+			alarm(WATCHDOG_S);
+			tests[i].run();
+			exit(0);
+		}
+		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+			;
+		snprintf(command, sizeof(command), "rm -rf '%s'", dir);
+		(void)!system(command);
+		if (WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED) {
+			printf("skip %s: needs root\n", tests[i].name);
+			skipped++;
+		} else if (status) {
+			printf("FAIL %s (status 0x%x)\n", tests[i].name, (unsigned)status);
+			failed++;
+		} else {
+			printf("ok   %s\n", tests[i].name);
+			passed++;
+		}
+	}
+	printf("faults: %d passed, %d failed, %d skipped\n", passed, failed, skipped);
+	return failed || !(passed + skipped) ? 1 : passed ? 0 : SKIPPED;
+}

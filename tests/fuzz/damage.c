@@ -1,0 +1,641 @@
+/* SPDX-License-Identifier: MIT */
+#include "damage.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* ---- making pools ---- */
+
+static void furnish(struct cxlshm_client *c)
+{
+	cxlshm_ref ref, child, cells, queue, dir;
+	char name[40];
+
+	MUST(cxlshm_mkdir(c, 0, "dir", 0700, &dir));
+	MUST(cxlshm_mkdir(c, 0, "dir/inner", 0700, NULL));
+	for (int i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "dir/many%d", i);
+		MUST(cxlshm_mknod(c, 0, name, S_IFIFO | 0600, NULL));
+	}
+	MUST(cxlshm_create(c, 0, "file", 10000, 0600, &ref));
+	MUST(cxlshm_link(c, ref, 0, "dir/inner/hard", 0));
+	MUST(cxlshm_setxattr(c, ref, "user.some", "value", 5, 0));
+	MUST(cxlshm_setxattr(c, ref, "user.other", "another value", 13, 0));
+	MUST(cxlshm_release(c, ref));
+	MUST(cxlshm_create(c, dir, "empty", 0, 0600, NULL));
+	MUST(cxlshm_symlink(c, "dir/inner", 0, "symlink", NULL));
+	MUST(cxlshm_alloc_with(c, 100, 4, 0, &ref));
+	MUST(cxlshm_alloc_with(c, 200, 4, CXLSHM_CELLS, &cells));
+	for (uint32_t i = 0; i < 3; i++) {
+		MUST(cxlshm_alloc(c, 40, &child));
+		MUST(cxlshm_field_store(c, ref, i, child));
+		MUST(cxlshm_cell_store(c, cells, i, child));
+		MUST(cxlshm_release(c, child));
+	}
+	MUST(cxlshm_link(c, ref, 0, "fields", 0600));
+	MUST(cxlshm_link(c, cells, dir, "cells", 0600));
+	MUST(cxlshm_release(c, cells));
+	for (unsigned flags = 0; flags < 2; flags++) {
+		MUST(cxlshm_queue_create(c, 4, flags ? CXLSHM_SPSC : 0, &queue));
+		MUST(cxlshm_link(c, queue, 0, flags ? "spsc" : "queue", 0600));
+		for (int i = 0; i < 2; i++) {
+			MUST(cxlshm_attach(c, ref, &child));
+			MUST(cxlshm_queue_send(c, queue, child));
+		}
+		MUST(cxlshm_release(c, queue));
+	}
+	MUST(cxlshm_release(c, ref));
+	MUST(cxlshm_alloc(c, 30000, &ref));
+	MUST(cxlshm_link(c, ref, 0, "large", 0600));
+	MUST(cxlshm_release(c, ref));
+	MUST(cxlshm_release(c, dir));
+}
+
+/* Points to die at: NULL is nobody.  What the dying client does passes all of them. */
+static const char *const points[DAMAGE_IMAGES] = {
+	NULL, "page.collect_block", "page.push_next", "ref.bury_linked", "ref.detach_counted", "cell.exchange_swapped",
+	"names.renamed", "queue.send_swapped", "segment.claim_swapped", "extent.created", "ref.move_first",
+	"segment.grow_counted",
+};
+
+const char *damage_image_name(unsigned image)
+{
+	return points[image] ? points[image] : "whole";
+}
+
+struct dying {
+	const char *point;
+	struct pool *pool;
+};
+
+static void die_hook(void *arg, struct client *c, unsigned point)
+{
+	struct dying *dying = arg;
+
+	(void)c;
+	if (!strcmp(crash_point_name(point), dying->point))
+		kill(getpid(), SIGKILL);
+}
+
+/* In a child: hold references of all kinds, then pass every crash point of the list. */
+static void live_and_die(const char *dir, const char *point)
+{
+	struct dying dying = {.point = point};
+	struct cxlshm_pool *pool;
+	struct cxlshm_client *a, *b;
+	cxlshm_ref ref, parent, foreign[8], fields, queue;
+	uint64_t token, tokens[8];
+
+	MUST(cxlshm_pool_open(dir, 0, &pool, NULL));
+	MUST(cxlshm_join(pool, "dying", 0, &a));
+	MUST(cxlshm_join(pool, "dying too", 0, &b));
+	for (int i = 0; i < 8; i++) {
+		MUST(cxlshm_alloc_with(a, 64, 2, 0, &ref));
+		MUST(cxlshm_export(a, ref, &tokens[i]));
+		MUST(cxlshm_import(b, tokens[i], &foreign[i]));
+	}
+	/* Two exports wait, two blocks lie on the remote list, a tree hangs on a root. */
+	MUST(cxlshm_alloc(a, 100, &ref));
+	MUST(cxlshm_export(a, ref, &token));
+	MUST(cxlshm_release(b, foreign[0]));
+	MUST(cxlshm_release(b, foreign[1]));
+	MUST(cxlshm_alloc_with(b, 64, 2, 0, &parent));
+	MUST(cxlshm_field_store(b, parent, 0, foreign[2]));
+	MUST(cxlshm_field_store(b, parent, 1, foreign[3]));
+	MUST(cxlshm_lookup(b, 0, "fields", 0, &fields));
+	MUST(cxlshm_lookup(b, 0, "queue", 0, &queue));
+	for (int i = 0; i < 300; i++)
+		MUST(cxlshm_attach(b, fields, &ref));	/* more roots than the slot's own */
+	dying.pool = (struct pool *)pool;
+	dying.pool->crash_arg = &dying;
+	dying.pool->crash_hook = die_hook;
+	MUST(cxlshm_create(b, 0, "made", 5000, 0600, &ref));
+	MUST(cxlshm_alloc(b, 300000, &ref));
+	MUST(cxlshm_rename(b, 0, "dir/many1", 0, "dir/many2", 0));
+	MUST(cxlshm_field_swap(b, parent, 1, &foreign[4]));
+	MUST(cxlshm_queue_send(b, queue, foreign[5]));
+	for (int i = 0; i < 20; i++)
+		if (cxlshm_alloc(a, 20000, &ref))	/* collects and claims */
+			break;
+	for (int i = 0; i < 3000; i++)
+		if (cxlshm_alloc_with(a, 64, 2, 0, &ref))
+			break;
+	cxlshm_release(b, parent);
+	_exit(0);
+}
+
+static void map_heap(struct damage *d)
+{
+	char path[100];
+	struct stat st;
+	DIR *folder;
+	struct dirent *entry;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/heap", d->dir);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	MUST(fd < 0 || fstat(fd, &st));
+	d->heap_bytes = (uint64_t)st.st_size;
+	d->heap = mmap(NULL, d->heap_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	MUST(d->heap == MAP_FAILED);
+	close(fd);
+	d->good = malloc(d->heap_bytes);
+	MUST(!d->good);
+	memcpy(d->good, d->heap, d->heap_bytes);
+	memcpy(&d->super, d->good, sizeof(d->super));
+	snprintf(path, sizeof(path), "%s/x", d->dir);
+	folder = opendir(path);
+	MUST(!folder);
+	d->extents = 0;
+	while ((entry = readdir(folder)))
+		if (entry->d_name[0] != '.' && d->extents < 8) {
+			MUST(fstatat(dirfd(folder), entry->d_name, &st, 0));
+			snprintf(d->extent[d->extents], sizeof(d->extent[0]), "%.31s", entry->d_name);
+			d->extent_bytes[d->extents++] = st.st_size;
+		}
+	closedir(folder);
+}
+
+/* The same key for the directories' hashes every time, so that a case is the same one when it is run again. */
+static void set_key(const char *dir)
+{
+	struct super_fmt super;
+	char path[100];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/heap", dir);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	MUST(fd < 0 || pread(fd, &super, sizeof(super), SUPER_OFF) != sizeof(super));
+	super.hash_key[0] = 1;
+	super.hash_key[1] = 2;
+	super.checksum = pool_super_checksum(&super);
+	MUST(pool_super_write(fd, &super));
+	close(fd);
+}
+
+void damage_clone(struct damage *d, const struct damage *from)
+{
+	char command[200];
+
+	memset(d, 0, sizeof(*d));
+	d->image = from->image;
+	snprintf(d->dir, sizeof(d->dir), "%s/cxlshm-damage-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
+	MUST(!mkdtemp(d->dir));
+	snprintf(command, sizeof(command), "cp -a '%s/.' '%s'", from->dir, d->dir);
+	MUST(system(command));
+	map_heap(d);
+}
+
+void damage_make(struct damage *d, unsigned image)
+{
+	struct cxlshm_pool_options options = {
+		.size_bytes = DAMAGE_POOL_BYTES, .client_slots = 4, .uid = (uid_t)-1, .gid = (gid_t)-1};
+	struct cxlshm_error error;
+	struct cxlshm_client *c;
+	struct cxlshm_pool *pool;
+	int status;
+	pid_t pid;
+
+	memset(d, 0, sizeof(*d));
+	d->image = image;
+	snprintf(d->dir, sizeof(d->dir), "%s/cxlshm-damage-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
+	MUST(!mkdtemp(d->dir));
+	if (cxlshm_pool_create(d->dir, &options, &error)) {
+		fprintf(stderr, "%s\n", error.text);
+		exit(3);
+	}
+	set_key(d->dir);
+	MUST(cxlshm_pool_open(d->dir, 0, &pool, NULL));
+	MUST(cxlshm_join(pool, "maker", 0, &c));
+	furnish(c);
+	cxlshm_pool_close(pool);
+	if (points[image]) {
+		fflush(NULL);
+		pid = fork();
+		if (!pid)
+			live_and_die(d->dir, points[image]);
+		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+			;
+		if (!WIFSIGNALED(status))
+			fprintf(stderr, "image %u: %s was not reached (status 0x%x)\n", image, points[image],
+				(unsigned)status);
+		MUST(!(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL));
+	}
+	map_heap(d);
+}
+
+static int known_extent(const struct damage *d, const char *name)
+{
+	for (unsigned i = 0; i < d->extents; i++)
+		if (!strcmp(name, d->extent[i]))
+			return 1;
+	return 0;
+}
+
+void damage_restore(struct damage *d)
+{
+	struct dirent *entry;
+	char path[100];
+	DIR *folder;
+
+	memcpy(d->heap, d->good, d->heap_bytes);
+	snprintf(path, sizeof(path), "%s/x", d->dir);
+	folder = opendir(path);
+	MUST(!folder);
+	while ((entry = readdir(folder)))
+		if (entry->d_name[0] != '.' && !known_extent(d, entry->d_name))
+			unlinkat(dirfd(folder), entry->d_name, 0);
+	for (unsigned i = 0; i < d->extents; i++) {
+		struct stat st;
+		int fd;
+
+		if (!fstatat(dirfd(folder), d->extent[i], &st, 0) && st.st_size == d->extent_bytes[i])
+			continue;
+		fd = openat(dirfd(folder), d->extent[i], O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		MUST(fd < 0 || ftruncate(fd, d->extent_bytes[i]));
+		close(fd);
+	}
+	closedir(folder);
+}
+
+void damage_free(struct damage *d)
+{
+	char command[120];
+
+	munmap(d->heap, d->heap_bytes);
+	free(d->good);
+	snprintf(command, sizeof(command), "rm -rf '%s'", d->dir);
+	(void)!system(command);
+}
+
+/* ---- what there is to damage ---- */
+
+typedef void visitor(void *arg, uint64_t off, uint64_t bytes, const char *what);
+
+static void slot_ranges(const struct damage *d, visitor *visit, void *arg)
+{
+	const struct shared_fmt *shared = (const struct shared_fmt *)(d->good + SHARED_OFF);
+
+	for (uint64_t i = 0; i < *(const uint64_t *)&shared->slots_high; i++) {
+		uint64_t slot = d->super.slots_off + i * d->super.slot_stride_bytes;
+		uint64_t roots = slot + d->super.roots_off, rows = 4;
+
+		visit(arg, slot, offsetof(struct slot_fmt, pad4), "slot");
+		visit(arg, slot + offsetof(struct slot_fmt, exports), EXPORTS * sizeof(struct cell_fmt), "exports");
+		visit(arg, slot + d->super.era_row_off, 8ull * (d->super.slots + 1), "eras");
+		while (rows < 24 && *(const uint64_t *)(d->good + roots + 16 * rows))
+			rows++;
+		visit(arg, roots, 16 * rows, "roots");
+	}
+}
+
+static void block_ranges(const struct damage *d, uint64_t block, uint64_t block_bytes, visitor *visit, void *arg)
+{
+	uint64_t value = *(const uint64_t *)(d->good + block);
+	uint64_t bytes = 16;
+
+	switch (object_state(value)) {
+	case OBJECT_FREE:
+		break;
+	case OBJECT_LIMBO:
+		bytes = 24;
+		break;
+	default:
+		switch (object_kind(value)) {
+		case OBJECT_DATA:
+			bytes += object_slots(value) * object_slot_bytes(value);
+			break;
+		case OBJECT_ENTRY:
+			bytes = 16 + 64;
+			break;
+		case OBJECT_XATTRS:
+			bytes = 16 + 96;
+			break;
+		case OBJECT_QUEUE:
+			bytes += object_slots(value) * 16 + sizeof(struct queue_fmt);
+			break;
+		case OBJECT_NODE:
+			bytes += object_slots(value) * 16;
+			break;
+		default:
+			bytes += object_slots(value) * 16 + sizeof(struct attr_fmt);
+		}
+	}
+	visit(arg, block, bytes < block_bytes ? bytes : block_bytes, "object");
+	if (value & OBJECT_SLACK)
+		visit(arg, block + block_bytes - 16, 16, "slack");
+}
+
+static void segment_ranges(const struct damage *d, uint32_t segment, visitor *visit, void *arg)
+{
+	uint64_t start = (uint64_t)segment << d->super.segment_shift;
+	const struct page_fmt *entry = (const struct page_fmt *)(d->good + start);
+
+	visit(arg, start, sizeof(*entry), "page");
+	for (uint32_t p = 1; p < PAGES_PER_SEGMENT; p++) {
+		const struct page_fmt *run = entry + p;
+		uint32_t kind = *(const uint32_t *)&run->kind, frontier = *(const uint32_t *)&run->frontier, free = 0;
+		uint64_t page = start + ((uint64_t)p << d->super.page_shift);
+
+		visit(arg, start + p * sizeof(*entry), kind == PAGE_FREE ? 4 : sizeof(*entry), "page");
+		if (kind == PAGE_ROOTS)
+			visit(arg, page, 16 * 8, "roots");
+		if (kind != PAGE_BLOCKS)
+			continue;
+		for (uint32_t i = 0; i < frontier; i++) {
+			uint64_t block = page + run->first + i * run->block_bytes;
+
+			if (object_state(*(const uint64_t *)(d->good + block)) == OBJECT_FREE && ++free > 2)
+				continue;
+			block_ranges(d, block, run->block_bytes, visit, arg);
+		}
+	}
+}
+
+void damage_ranges(const struct damage *d, visitor *visit, void *arg)
+{
+	if (!d->image) {
+		visit(arg, SUPER_OFF, sizeof(struct super_fmt), "superblock");
+		visit(arg, SUPER_COPY_OFF, sizeof(struct super_fmt), "superblock copy");
+	}
+	visit(arg, SHARED_OFF, sizeof(struct shared_fmt), "shared");
+	visit(arg, HINTS_OFF, 16ull * hint_words(d->super.segments), "hints");
+	visit(arg, d->super.segment_table_off, d->super.segments * sizeof(struct segment_fmt), "segment table");
+	slot_ranges(d, visit, arg);
+	for (uint32_t s = d->super.first_segment; s < d->super.segments; s++) {
+		const uint64_t *word = (const uint64_t *)(d->good + d->super.segment_table_off + s * sizeof(struct segment_fmt));
+		enum segment_state state = segment_value_state(*word);
+
+		if (state == SEGMENT_OWNED || state == SEGMENT_ORPHAN)
+			segment_ranges(d, s, visit, arg);
+	}
+}
+
+/* ---- using one ---- */
+
+static int look_holder(void *arg, const struct cxlshm_holder *holder)
+{
+	(void)holder;
+	return ++*(int *)arg > 100;
+}
+
+struct looking {
+	struct cxlshm_pool *pool;
+	int objects;
+};
+
+static int look_object(void *arg, const struct cxlshm_object_info *info)
+{
+	struct looking *l = arg;
+	struct cxlshm_object_info again;
+	int holders = 0;
+
+	(void)cxlshm_object_info(l->pool, info->id, &again);
+	if (l->objects++ % 16 == 0)
+		(void)cxlshm_each_holder(l->pool, info->id, look_holder, &holders);
+	return l->objects > 2000;
+}
+
+static int look_client(void *arg, const struct cxlshm_client_info *info)
+{
+	(void)arg;
+	(void)info;
+	return 0;
+}
+
+static void look(struct cxlshm_pool *pool)
+{
+	struct looking l = {.pool = pool};
+	struct cxlshm_counters counters;
+	struct cxlshm_pool_space space;
+	struct cxlshm_pool_info info;
+
+	(void)cxlshm_each_object(pool, look_object, &l);
+	(void)cxlshm_each_client(pool, look_client, NULL);
+	(void)cxlshm_counters(pool, &counters);
+	(void)cxlshm_pool_space(pool, &space);
+	(void)cxlshm_pool_info(pool, &info);
+}
+
+static void walk_names(struct cxlshm_client *c, cxlshm_ref dir, int depth, int *budget)
+{
+	struct cxlshm_dirent entry;
+	uint64_t position = 0;
+	cxlshm_ref ref;
+	char text[300];
+
+	while (--*budget > 0 && !cxlshm_readdir(c, dir, &position, &entry, &ref)) {
+		struct cxlshm_stat st;
+		cxlshm_ref same;
+
+		(void)cxlshm_stat(c, ref, &st);
+		(void)cxlshm_readlink(c, ref, text, sizeof(text));
+		(void)cxlshm_listxattr(c, ref, text, sizeof(text));
+		(void)cxlshm_getxattr(c, ref, "user.other", text, sizeof(text));
+		if (!cxlshm_lookup(c, dir, entry.name, 0, &same))
+			(void)cxlshm_release(c, same);
+		if (cxlshm_kind(c, ref) == CXLSHM_KIND_DIRECTORY && depth)
+			walk_names(c, ref, depth - 1, budget);
+		(void)cxlshm_release(c, ref);
+	}
+}
+
+static void work_slots(struct cxlshm_client *c, const char *path, int cells)
+{
+	cxlshm_ref holder, ref, mine;
+
+	if (cxlshm_lookup(c, 0, path, 0, &holder))
+		return;
+	for (uint32_t i = 0; i < 5; i++) {
+		ref = 0;
+		if (!(cells ? cxlshm_cell_load(c, holder, i, &ref) : cxlshm_field_load(c, holder, i, &ref))) {
+			(void)cxlshm_size(c, ref);
+			(void)cxlshm_release(c, ref);
+		}
+		if (cxlshm_alloc(c, 40, &mine))
+			continue;
+		if (cells)
+			(void)(i & 1 ? cxlshm_cell_swap(c, holder, i, &mine) : cxlshm_cell_store(c, holder, i, mine));
+		else
+			(void)(i & 1 ? cxlshm_field_swap(c, holder, i, &mine) : cxlshm_field_store(c, holder, i, mine));
+		(void)cxlshm_release(c, mine);
+	}
+	(void)cxlshm_release(c, holder);
+}
+
+static void work_queue(struct cxlshm_client *c, const char *path)
+{
+	cxlshm_ref queue, ref;
+
+	if (cxlshm_lookup(c, 0, path, 0, &queue))
+		return;
+	(void)cxlshm_queue_length(c, queue);
+	for (int i = 0; i < 6; i++) {
+		if (!cxlshm_alloc(c, 40, &ref) && cxlshm_queue_send(c, queue, ref))
+			(void)cxlshm_release(c, ref);
+		if (i & 1 && !cxlshm_queue_receive(c, queue, &ref))
+			(void)cxlshm_release(c, ref);
+	}
+	if (!cxlshm_queue_receive_wait(c, queue, &ref, 1000))
+		(void)cxlshm_release(c, ref);
+	(void)cxlshm_release(c, queue);
+}
+
+static void work_memory(struct cxlshm_client *c)
+{
+	static const size_t sizes[] = {1, 40, 100, 500, 2000, 20000, 300000};
+	cxlshm_ref held[70], big;
+	int n = 0;
+
+	for (int i = 0; i < 70; i++)
+		if (!cxlshm_alloc_with(c, sizes[i % 7] + (i & 16 ? 16 : 0), i & 16 ? 2 : 0, i & 32 ? CXLSHM_ZERO : 0, &held[n])) {
+			char *bytes = cxlshm_ptr(c, held[n]);
+
+			if (bytes && !(i & 16))
+				memset(bytes, 0x5a, sizes[i % 7]);
+			n++;
+		}
+	if (n > 1)
+		for (int i = 0; i + 1 < n; i++)
+			(void)cxlshm_field_store(c, held[i], 0, held[i + 1]);
+	for (int i = 0; i < n; i++)
+		(void)cxlshm_release(c, held[i]);
+	if (!cxlshm_alloc_with(c, 9000, 0, CXLSHM_EXTENT, &big))
+		(void)cxlshm_release(c, big);
+}
+
+static void work_names(struct cxlshm_client *c)
+{
+	struct cxlshm_stat st = {.mode = 0640};
+	cxlshm_ref ref;
+	void *map;
+
+	(void)cxlshm_mkdir(c, 0, "new", 0700, NULL);
+	if (!cxlshm_create(c, 0, "new/file", 5000, 0600, &ref)) {
+		(void)cxlshm_resize(c, ref, 9000);
+		(void)cxlshm_release(c, ref);
+	}
+	if (!cxlshm_lookup(c, 0, "file", 0, &ref)) {
+		(void)cxlshm_setattr(c, ref, &st, CXLSHM_SET_MODE);
+		(void)cxlshm_setxattr(c, ref, "user.third", "3", 1, 0);
+		(void)cxlshm_removexattr(c, ref, "user.some");
+		(void)cxlshm_link(c, ref, 0, "new/link", 0);
+		if (!cxlshm_map(c, ref, 0, 4096, PROT_READ, &map))
+			(void)cxlshm_unmap(c, map);
+		(void)cxlshm_release(c, ref);
+	}
+	(void)cxlshm_rename(c, 0, "dir/many3", 0, "new/many", 0);
+	(void)cxlshm_rename(c, 0, "dir/many4", 0, "dir/many5", 0);
+	(void)cxlshm_rename(c, 0, "dir/many6", 0, "symlink", CXLSHM_EXCHANGE);
+	(void)cxlshm_rename(c, 0, "dir/inner", 0, "new/inner", 0);
+	for (int i = 0; i < 20; i += 2) {
+		char name[40];
+
+		snprintf(name, sizeof(name), "dir/many%d", i);
+		(void)cxlshm_unlink(c, 0, name);
+	}
+	(void)cxlshm_unlink(c, 0, "new/inner/hard");
+	(void)cxlshm_rmdir(c, 0, "new/inner");
+	(void)cxlshm_unlink(c, 0, "file");
+	(void)cxlshm_unlink(c, 0, "fields");
+	(void)cxlshm_unlink(c, 0, "dir/cells");
+	(void)cxlshm_unlink(c, 0, "queue");
+	(void)cxlshm_unlink(c, 0, "large");
+	(void)cxlshm_rmdir(c, 0, "dir");
+}
+
+void damage_use(const char *dir, struct damage_outcome *outcome)
+{
+	struct cxlshm_client *a = NULL, *b = NULL;
+	struct cxlshm_pool *pool;
+	cxlshm_ref ref, taken;
+	uint64_t token;
+	int budget = 200;
+
+	outcome->open_rc = cxlshm_pool_open(dir, 0, &pool, NULL);
+	outcome->join_rc = -1;
+	if (outcome->open_rc)
+		return;
+	look(pool);
+	outcome->join_rc = cxlshm_join(pool, "first", 0, &a);
+	if (!outcome->join_rc) {
+		(void)cxlshm_join(pool, "second", 0, &b);
+		walk_names(a, 0, 3, &budget);
+		work_slots(a, "fields", 0);
+		work_slots(a, "dir/cells", 1);
+		work_queue(a, "queue");
+		work_queue(a, "spsc");
+		work_memory(a);
+		if (b) {
+			if (!cxlshm_alloc(b, 64, &ref) && !cxlshm_export(b, ref, &token) &&
+			    !cxlshm_import(a, token, &taken))
+				(void)cxlshm_release(a, taken);
+			work_memory(b);
+		}
+		work_names(a);
+	}
+	(void)cxlshm_recover(pool, NULL);
+	look(pool);
+	if (b)
+		(void)cxlshm_leave(b);
+	cxlshm_pool_close(pool);
+}
+
+static void report(void *arg, int severity, const char *line)
+{
+	const struct damage *d = arg;
+
+	if (d->loud)
+		printf("%*s%s\n", 4 * severity, "", line);
+}
+
+static int check_once(struct damage *d, unsigned flags, uint64_t *left)
+{
+	struct cxlshm_check_result result = {0};
+	int rc;
+
+	if (d->loud)
+		printf("check%s\n", flags ? " and repair" : "");
+	rc = cxlshm_check(d->dir, flags, report, d, &result, NULL);
+
+	*left = result.problems - result.repaired;
+	return rc;
+}
+
+void damage_try(struct damage *d, int how, struct damage_outcome *outcome, volatile uint32_t *stage)
+{
+	uint32_t none;
+	uint64_t left;
+
+	if (!stage)
+		stage = &none;
+	if (how == 1) {
+		*stage = 4;
+		damage_use(d->dir, outcome);
+		*stage = 5;
+		check_once(d, CXLSHM_CHECK_REPAIR, &left);
+		return;
+	}
+	*stage = 1;
+	outcome->check_rc = check_once(d, 0, &outcome->problems);
+	*stage = 2;
+	outcome->repair_rc = check_once(d, CXLSHM_CHECK_REPAIR, &outcome->beyond);
+	*stage = 3;
+	outcome->again_rc = check_once(d, 0, &left);
+	if (!outcome->beyond)
+		outcome->left = left;
+	if (how == 2) {
+		*stage = 6;
+		damage_use(d->dir, outcome);
+		*stage = 7;
+		if (!outcome->repair_rc && !outcome->beyond && !outcome->left)
+			outcome->again_rc = check_once(d, 0, &outcome->left);
+	}
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Small pools to be damaged: making them, putting them back as they were, and doing with a damaged one whatever
+ * fsck.cxlshm, a joining client and who recovers the dead would do.  Shared by flips.c and fuzz_pool.c.
+ */
+#ifndef TESTS_FUZZ_DAMAGE_H
+#define TESTS_FUZZ_DAMAGE_H
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "client.h"
+#include "cxlshm.h"
+
+#define DAMAGE_POOL_BYTES (6u << 18)
+#define DAMAGE_IMAGES 12u
+
+#define MUST(call)                                                                               \
+	do {                                                                                     \
+		int must_rc = (call);                                                            \
+		if (must_rc) {                                                                   \
+			fprintf(stderr, "%s:%d: %s: %d\n", __FILE__, __LINE__, #call, must_rc); \
+			abort();                                                                 \
+		}                                                                                \
+	} while (0)
+
+/* A pool of its own folder, and its bytes as they were made. */
+struct damage {
+	char dir[80];
+	unsigned image;
+	int loud;	/* show what the checker says */
+	char *heap;	/* the file, mapped */
+	char *good;	/* its copy */
+	uint64_t heap_bytes;
+	struct super_fmt super;
+	char extent[8][32];
+	int64_t extent_bytes[8];
+	unsigned extents;
+};
+
+/*
+ * Image 0: files, folders, queues, a graph, extended attributes, left by everybody.  Others: the same, and a client died
+ * in it at the crash point damage_image_name() tells, with references of all kinds.
+ */
+const char *damage_image_name(unsigned image);
+void damage_make(struct damage *d, unsigned image);
+void damage_clone(struct damage *d, const struct damage *from);
+void damage_restore(struct damage *d);
+void damage_free(struct damage *d);
+
+/* Every range of bytes that means something to the library: metadata, not the bytes of objects. */
+void damage_ranges(const struct damage *d, void (*visit)(void *arg, uint64_t off, uint64_t bytes, const char *what),
+		   void *arg);
+
+struct damage_outcome {
+	int check_rc, repair_rc, again_rc;	/* of cxlshm_check(): plain, with REPAIR, plain */
+	uint64_t problems;	/* found first */
+	uint64_t beyond;	/* said by the repair to be left */
+	uint64_t left;	/* of a repair that said it left none: found behind it, or behind the use that followed */
+	int open_rc, join_rc;	/* of the damaged pool */
+};
+
+/*
+ * Check, repair and check the pool as it is, then use it.  how: 0 check and repair only; 1 use the damaged pool as
+ * it is, without a repair; 2 both, with the use behind the repair.  Writes how far it came to *stage, if there is one.
+ */
+void damage_try(struct damage *d, int how, struct damage_outcome *outcome, volatile uint32_t *stage);
+
+/* Open, join, walk the names, work with everything, recover the dead, leave. */
+void damage_use(const char *dir, struct damage_outcome *outcome);
+
+#endif

@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Every single byte and word of a pool's metadata, damaged: nothing may crash or hang.
+ *
+ *   flips [--seconds N] [--long] [--jobs N] [--image N] [--replay IMAGE:OFFSET:CHANGE] [--list]
+ *
+ * Changes 0 and 1 are a byte xored with 0xff and with 1; 2, 3, 4 and 5 are the 8-byte word set to 0, to all ones, to a
+ * valid offset of another thing, and increased by one (the latter four on multiples of eight only).  Each damaged pool is
+ * checked, repaired, checked and used; and, from the start again, used as it is and then repaired.
+ *
+ * Workers run the cases; whoever dies or does not come to an end gives its case as a failure, with the line
+ * that replays it, and is replaced.  With --seconds cases are taken in a fixed shuffled order until the time is over; the
+ * last line says how many of all there were.  Status 1 if anything died, hung, or was said to be repaired and was not.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "damage.h"
+
+#define WATCHDOG_S 20	/* of the clock, */
+#define WATCHDOG_CPU_S 2	/* or of computing: one case takes milliseconds */
+#define CHANGES 6u
+#define FAILURES_SHOWN 60u
+#define WORKERS_MAX 16u
+
+struct flip {
+	uint32_t off;
+	uint16_t image;
+	uint16_t change;
+};
+
+struct worker {	/* shared */
+	volatile uint64_t beat;
+	volatile uint32_t at;	/* its case */
+	volatile uint32_t stage;
+	volatile uint32_t busy;
+};
+
+struct totals {	/* shared */
+	uint64_t next;
+	uint64_t done, refused, found, repaired, beyond, harmless, unrepaired, crashes, hangs;
+	struct worker worker[WORKERS_MAX];
+};
+
+static struct flip *flips;
+static uint64_t flips_count, flips_room;
+static struct totals *totals;
+static const char *const stages[] = {"between", "check", "repair", "check after repair", "use of the damaged pool",
+				     "repair after use", "use of the repaired pool", "check after use"};
+
+static void add(uint32_t off, unsigned image, unsigned change)
+{
+	if (flips_count == flips_room) {
+		flips_room = flips_room ? flips_room * 2 : 4096;
+		flips = realloc(flips, flips_room * sizeof(*flips));
+		MUST(!flips);
+	}
+	flips[flips_count++] = (struct flip){.off = off, .image = (uint16_t)image, .change = (uint16_t)change};
+}
+
+static void add_range(void *arg, uint64_t off, uint64_t bytes, const char *what)
+{
+	const struct damage *d = arg;
+
+	(void)what;
+	for (uint64_t at = off; at < off + bytes; at++)
+		for (unsigned change = 0; change < (at & 7 ? 2 : CHANGES); change++)
+			add((uint32_t)at, d->image, change);
+}
+
+struct name_of {
+	uint64_t off;
+	const char *what;
+	uint64_t from;
+};
+
+static void name_range(void *arg, uint64_t off, uint64_t bytes, const char *what)
+{
+	struct name_of *n = arg;
+
+	if (n->off >= off && n->off < off + bytes) {
+		n->what = what;
+		n->from = off;
+	}
+}
+
+static void change_bytes(const struct damage *d, const struct flip *f)
+{
+	uint64_t word, first = (uint64_t)d->super.first_segment << d->super.segment_shift;
+
+	switch (f->change) {
+	case 0:
+		d->heap[f->off] = (char)(d->heap[f->off] ^ 0xff);
+		return;
+	case 1:
+		d->heap[f->off] ^= 1;
+		return;
+	case 2:
+		word = 0;
+		break;
+	case 3:
+		word = ~0ull;
+		break;
+	case 4:
+		word = first + (1ull << d->super.page_shift);	/* the first block there is */
+		break;
+	default:
+		memcpy(&word, d->heap + f->off, 8);
+		word++;
+	}
+	memcpy(d->heap + f->off, &word, 8);
+}
+
+static void count(uint64_t *counter)
+{
+	__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
+}
+
+static void failure(const struct damage *d, const struct flip *f, const char *how, unsigned stage)
+{
+	struct name_of n = {.off = f->off, .what = "?"};
+
+	damage_ranges(d, name_range, &n);
+	if (totals->crashes + totals->hangs + totals->unrepaired <= FAILURES_SHOWN)
+		printf("FAILED %s in %s: image %u (%s), %s at 0x%llx + %llu, change %u: flips --replay %u:0x%x:%u\n", how,
+		       stages[stage], f->image, damage_image_name(f->image), n.what, (unsigned long long)n.from,
+		       (unsigned long long)(n.off - n.from), f->change, f->image, f->off, f->change);
+	fflush(stdout);
+}
+
+static void run_one(struct damage *d, const struct flip *f, struct worker *w)
+{
+	struct damage_outcome o = {0};
+
+	damage_restore(d);
+	change_bytes(d, f);
+	damage_try(d, 2, &o, &w->stage);
+	w->beat++;
+	if (o.check_rc)
+		count(&totals->refused);
+	else if (!o.problems)
+		count(&totals->harmless);
+	else
+		count(&totals->found);
+	if (!o.repair_rc && (o.again_rc || o.left)) {
+		count(&totals->unrepaired);
+		failure(d, f, "problems behind a repair", w->stage);
+	} else if (!o.repair_rc && o.beyond) {
+		count(&totals->beyond);
+	} else if (!o.check_rc && o.problems) {
+		count(&totals->repaired);
+	}
+	damage_restore(d);
+	change_bytes(d, f);
+	damage_try(d, 1, &o, &w->stage);
+	count(&totals->done);
+	w->stage = 0;
+}
+
+static void work(struct damage *pools, struct worker *w, double until)
+{
+	const struct itimerval watchdog = {.it_value.tv_sec = WATCHDOG_CPU_S};
+
+	for (;;) {
+		struct timespec now;
+		uint64_t index;
+
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		if (until > 0 && (double)now.tv_sec + (double)now.tv_nsec / 1e9 > until)
+			_exit(0);
+		index = __atomic_fetch_add(&totals->next, 1, __ATOMIC_RELAXED);
+		if (index >= flips_count)
+			_exit(0);
+		w->at = (uint32_t)index;
+		setitimer(ITIMER_PROF, &watchdog, NULL);
+		w->beat++;
+		run_one(&pools[flips[index].image], &flips[index], w);
+	}
+}
+
+static double seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void shuffle(void)
+{
+	uint64_t random = 88172645463325252ull;
+
+	for (uint64_t i = flips_count; i > 1; i--) {
+		struct flip swap;
+		uint64_t j;
+
+		random ^= random << 13;
+		random ^= random >> 7;
+		random ^= random << 17;
+		j = random % i;
+		swap = flips[i - 1];
+		flips[i - 1] = flips[j];
+		flips[j] = swap;
+	}
+}
+
+/* One slot of work: keep a child at it until the cases are done. */
+static void start_worker(struct damage *pools, unsigned j, pid_t *pids, double until)
+{
+	fflush(NULL);
+	totals->worker[j].stage = 0;
+	pids[j] = fork();
+	MUST(pids[j] < 0);
+	if (!pids[j])
+		work(pools + j * DAMAGE_IMAGES, &totals->worker[j], until);
+}
+
+static void supervise(struct damage *pools, unsigned jobs, double until)
+{
+	uint64_t beat[WORKERS_MAX] = {0};
+	double since[WORKERS_MAX], next_word = seconds() + 10;
+	pid_t pids[WORKERS_MAX];
+	unsigned left = jobs;
+
+	for (unsigned j = 0; j < jobs; j++) {
+		since[j] = seconds();
+		start_worker(pools, j, pids, until);
+	}
+	while (left) {
+		struct timespec nap = {.tv_nsec = 50000000};
+		int status;
+		pid_t pid = waitpid(-1, &status, WNOHANG);
+		unsigned j;
+
+		if (pid > 0) {
+			for (j = 0; j < jobs && pids[j] != pid; j++)
+				;
+			if (j == jobs)
+				continue;
+			pids[j] = -1;
+			if (WIFEXITED(status) && !WEXITSTATUS(status)) {
+				left--;
+				continue;
+			}
+			if (beat[j] != UINT64_MAX) {
+				const struct flip *f = &flips[totals->worker[j].at];
+				char how[40];
+
+				if (WIFSIGNALED(status) && WTERMSIG(status) == SIGPROF) {
+					count(&totals->hangs);
+					snprintf(how, sizeof(how), "hangs");
+				} else {
+					count(&totals->crashes);
+					snprintf(how, sizeof(how), WIFSIGNALED(status) ? "signal %d" : "status %d",
+						 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+				}
+				failure(&pools[f->image], f, how, totals->worker[j].stage);
+			}
+			beat[j] = 0;
+			since[j] = seconds();
+			start_worker(pools, j, pids, until);
+			continue;
+		}
+		for (j = 0; j < jobs; j++) {
+			if (pids[j] < 0 || beat[j] == UINT64_MAX)
+				continue;
+			if (totals->worker[j].beat != beat[j]) {
+				beat[j] = totals->worker[j].beat;
+				since[j] = seconds();
+			} else if (seconds() - since[j] > WATCHDOG_S) {
+				const struct flip *f = &flips[totals->worker[j].at];
+
+				count(&totals->hangs);
+				failure(&pools[f->image], f, "hangs", totals->worker[j].stage);
+				beat[j] = UINT64_MAX;
+				kill(pids[j], SIGKILL);
+			}
+		}
+		if (seconds() > next_word) {
+			next_word = seconds() + (until > 0 ? 10 : 60);
+			printf("flips: %llu of %llu\n", (unsigned long long)totals->done, (unsigned long long)flips_count);
+		}
+		nanosleep(&nap, NULL);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const char *length = getenv("CXLSHM_TEST_LENGTH");
+	double from = seconds(), limit = !length || !strcmp(length, "quick") ? 20 : 50;
+	struct flip again = {.change = UINT16_MAX};
+	unsigned jobs = 2, image_only = UINT16_MAX;
+	struct damage *pools;
+
+	if (length && !strcmp(length, "long"))
+		limit = 0;
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (int i = 1; i < argc; i++) {
+		unsigned a, b, c;
+
+		if (!strcmp(argv[i], "--long")) {
+			limit = 0;
+		} else if (!strcmp(argv[i], "--seconds") && i + 1 < argc) {
+			limit = atof(argv[++i]);
+		} else if (!strcmp(argv[i], "--jobs") && i + 1 < argc) {
+			jobs = (unsigned)atoi(argv[++i]);
+		} else if (!strcmp(argv[i], "--image") && i + 1 < argc) {
+			image_only = (unsigned)atoi(argv[++i]);
+		} else if (!strcmp(argv[i], "--list")) {
+			for (unsigned j = 0; j < DAMAGE_IMAGES; j++)
+				printf("%u %s\n", j, damage_image_name(j));
+			return 0;
+		} else if (!strcmp(argv[i], "--replay") && i + 1 < argc && sscanf(argv[++i], "%u:%x:%u", &a, &b, &c) == 3) {
+			again = (struct flip){.image = (uint16_t)a, .off = b, .change = (uint16_t)c};
+		} else {
+			fprintf(stderr,
+				"usage: %s [--seconds N] [--long] [--jobs N] [--image N] [--replay IMAGE:OFFSET:CHANGE]\n",
+				argv[0]);
+			return 2;
+		}
+	}
+	MUST(!jobs || jobs > WORKERS_MAX);
+	totals = mmap(NULL, sizeof(*totals), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	MUST(totals == MAP_FAILED);
+	if (again.change != UINT16_MAX) {
+		struct damage d;
+
+		MUST(again.image >= DAMAGE_IMAGES);
+		damage_make(&d, again.image);
+		d.loud = 1;
+		run_one(&d, &again, &totals->worker[0]);
+		damage_free(&d);
+		printf("flips: survived, %llu wrongly said to be repaired\n", (unsigned long long)totals->unrepaired);
+		return totals->unrepaired != 0;
+	}
+	pools = calloc((size_t)jobs * DAMAGE_IMAGES, sizeof(*pools));
+	MUST(!pools);
+	for (unsigned j = 0; j < jobs; j++)
+		for (unsigned image = 0; image < DAMAGE_IMAGES; image++)
+			if (j)
+				damage_clone(&pools[j * DAMAGE_IMAGES + image], &pools[image]);
+			else
+				damage_make(&pools[image], image);
+	for (unsigned image = 0; image < DAMAGE_IMAGES; image++)
+		if (image_only == UINT16_MAX || image == image_only)
+			damage_ranges(&pools[image], add_range, &pools[image]);
+	if (limit > 0)
+		shuffle();
+	supervise(pools, jobs, limit > 0 ? from + limit : 0);
+	for (unsigned j = 0; j < jobs * DAMAGE_IMAGES; j++)
+		damage_free(&pools[j]);
+	printf("flips: %llu of %llu cases, %llu refused, %llu found, %llu repaired, %llu beyond repair and said so, %llu harmless, "
+	       "%llu wrongly said to be repaired, %llu crashes, %llu hangs, %.0f s\n",
+	       (unsigned long long)totals->done, (unsigned long long)flips_count, (unsigned long long)totals->refused,
+	       (unsigned long long)totals->found, (unsigned long long)totals->repaired,
+	       (unsigned long long)totals->beyond, (unsigned long long)totals->harmless, (unsigned long long)totals->unrepaired,
+	       (unsigned long long)totals->crashes, (unsigned long long)totals->hangs, seconds() - from);
+	return totals->crashes || totals->hangs || totals->unrepaired || !totals->done;
+}

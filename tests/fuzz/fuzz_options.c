@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libFuzzer: command lines.  The input is arguments with NULs between them, given to the daemon's parser and to
+ * mount.cxlshm's.  The latter is static in its program, which is therefore included whole.
+ */
+#include "options.h"
+
+#include <getopt.h>
+
+#define CXLSHM_VERSION "fuzz"
+#define main mount_cxlshm_main
+int mount_cxlshm_main(int argc, char **argv);
+#include "mount.cxlshm.c"
+#undef main
+
+#define ARGUMENTS_MAX 24
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* A fresh copy: the parsers cut their arguments to pieces.  argv[0] is ours. */
+static int split(const uint8_t *data, size_t size, char *copy, char **argv)
+{
+	int argc = 0;
+
+	memcpy(copy, data, size);
+	copy[size] = 0;
+	argv[argc++] = (char *)"fuzz";
+	for (size_t at = 0; at < size && argc < ARGUMENTS_MAX; at += strlen(copy + at) + 1)
+		argv[argc++] = copy + at;
+	argv[argc] = NULL;
+	return argc;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	char *argv[ARGUMENTS_MAX + 1], *copy = malloc(size + 1);
+	struct request request = {0};
+	struct options options;
+	int argc, status;
+
+	if (!copy)
+		return 0;
+	argc = split(data, size, copy, argv);
+	optind = 0;
+	status = options_parse(&options, argc, argv);
+	if (status < 0 && (!options.pool || !options.mountpoint))
+		abort();
+	options_free(&options);
+
+	argc = split(data, size, copy, argv);
+	optind = 0;
+	for (int i = 1; i < argc; i++)
+		if (strstr(argv[i], "N"))	/* would change the namespace of the fuzzer */
+			goto out;
+	status = parse(argc, argv, &request);
+	if (status < 0 && (!request.source || !request.target || !request.options))
+		abort();
+	free(request.options);
+out:
+	free(copy);
+	return 0;
+}

@@ -1,0 +1,132 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# The proof: everything that is to show that a client may die at any instruction, and one table of it at the end.
+#
+#   proof.sh [--long] [--keep-logs DIR] [PART...]      parts: crash sched wait model soak fuzz flips faults
+#
+# Builds in a temporary folder ($CXLSHM_BUILD, if set, is a build that exists and is used).  Short: about ten minutes on two
+# idle processors.  --long: the budget of each part is shown when it begins; in all about eight hours, most of them fuzzing
+# (3 hours), flips (about two) and sched.  Every figure in the table is read from this run's own output; `-` stands for a part
+# that is not there or was not asked for.  A failing part shows its output, which has the command that replays the failure.
+# Status: 0; 1 if any part failed or told no figures.
+set -u
+source=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+all="crash sched wait model soak faults flips fuzz"
+long=
+logs=
+parts=
+while [ $# -gt 0 ]; do
+	case $1 in
+	--long) long=1 ;;
+	--keep-logs) logs=$2; shift ;;
+	*)
+		[[ " $all " = *" $1 "* ]] || { sed -n '3,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+		parts+=" $1" ;;
+	esac
+	shift
+done
+parts=${parts:-$all}
+work=$(mktemp -d "${TMPDIR:-/tmp}/cxlshm-proof.XXXXXX") || exit 1
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+logs=${logs:-$work/logs}
+mkdir -p "$logs"
+started=$(date +%s)
+say() { printf '[%4ds] %s\n' $(($(date +%s) - started)) "$*"; }
+[ -n "$long" ] && export CXLSHM_TEST_LENGTH=long || export CXLSHM_TEST_LENGTH=quick
+
+build=${CXLSHM_BUILD:-}
+if [ -z "$build" ]; then
+	build=$work/build
+	say "building"
+	meson setup "$build" "$source" --buildtype=release >"$logs/build" 2>&1 && ninja -C "$build" >>"$logs/build" 2>&1 ||
+		{ tail -n 30 "$logs/build"; echo "proof: it does not build"; exit 1; }
+fi
+export CXLSHM_BUILD=$build
+
+failed=()
+# part NAME BUDGET COMMAND...: run it, its progress on the terminal once a minute, its output in a log.
+part() {
+	local name=$1 budget=$2 rc=0 pid last= line; shift 2
+	[[ " $parts " = *" $name "* ]] || return 0
+	say "$name: $budget"
+	"$@" >"$logs/$name" 2>&1 </dev/null &
+	pid=$!
+	while kill -0 $pid 2>/dev/null; do
+		for ((i = 0; i < 60; i++)); do kill -0 $pid 2>/dev/null && sleep 1; done
+		line=$(tail -c 300 "$logs/$name" 2>/dev/null | tr -d '\0' | tail -n 1)
+		[ "$line" = "$last" ] || ! kill -0 $pid 2>/dev/null || say "$name: ... ${line:0:150}"
+		last=$line
+	done
+	wait $pid || rc=$?
+	echo $rc >"$logs/$name.status"
+	case $rc in
+	0) say "$name: passed" ;;
+	77) say "$name: skipped: $(grep -m 1 -i skip "$logs/$name")" ;;
+	*)
+		failed+=("$name")
+		say "$name: FAILED (status $rc)"
+		grep -E 'FAIL|replay|Error|error' "$logs/$name" | head -n 40 | sed 's/^/     | /'
+		tail -n 5 "$logs/$name" | sed 's/^/     | /' ;;
+	esac
+}
+
+have() { [ -x "$build/tests/$1" ]; }
+have crash/crash && part crash "every crash point, and each in the recovery it causes${long:+ (all pairs: an hour)}" \
+	"$build/tests/crash/crash" ${long:+--long}
+have sched/sched && part sched "interleavings, ${long:-50 s}${long:+0 minutes of schedules}" "$build/tests/sched/sched" ${long:+--long}
+have wait/wait && part wait "a neighbour of one who is stopped" "$build/tests/wait/wait" ${long:+--long}
+part model "models${long:+, full}" bash "$source/tests/model/check.sh" "$([ -n "$long" ] && echo full || echo quick)"
+part soak "soak, $([ -n "$long" ] && echo 30 minutes || echo 30 s)" \
+	bash "$source/tests/soak/soak.sh" --seconds "$([ -n "$long" ] && echo 1800 || echo 30)"
+have faults/faults && part faults "faults around a pool" "$build/tests/faults/faults"
+have fuzz/flips && part flips "damage, $([ -n "$long" ] && echo "every byte and word: about two hours" || echo 50 s)" \
+	"$build/tests/fuzz/flips" $([ -n "$long" ] && echo --long || echo --seconds 50)
+part fuzz "libFuzzer, $([ -n "$long" ] && echo "an hour" || echo 20 s) a target" \
+	env CXLSHM_FUZZ_FOUND="$logs/fuzz-found" bash "$source/tests/fuzz/run.sh" --seconds "$([ -n "$long" ] && echo 3600 || echo 20)"
+
+# ---------------------------------------------------------------- the table
+# figure NAME REGULAR-EXPRESSION: the last line of the log that matches, its groups.
+figure() { sed -nE "s/.*$2.*/$3/p" "$logs/$1" 2>/dev/null | tail -n 1; }
+missing=0
+row() { # row PART TEXT FIGURES
+	local status verdict=-
+	if [ -f "$logs/$1.status" ]; then
+		status=$(<"$logs/$1.status")
+		case $status in 0) verdict=passed ;; 77) verdict=skipped ;; *) verdict=FAILED ;; esac
+		if [ "$status" = 0 ] && [ -z "$3" ]; then verdict="no figures"; missing=1; fi
+	fi
+	printf '| %-48s | %-44s | %-10s |\n' "$2" "${3:--}" "$verdict"
+}
+dead='crash: ([0-9]+) points listed, ([0-9]+) reached, ([0-9]+) of them inside recovery, ([0-9]+) deaths, ([0-9]+) second deaths, ([0-9]+) failures'
+echo
+printf '| %-48s | %-44s | %-10s |\n' "" "this run" ""
+printf '|%s|%s|%s|\n' "$(printf -- '-%.0s' {1..50})" "$(printf -- '-%.0s' {1..46})" "$(printf -- '-%.0s' {1..12})"
+row crash "crash points listed / reached / in recovery" "$(figure crash "$dead" '\1 \/ \2 \/ \3')"
+row crash "deaths / second deaths, in recovery / failures" "$(figure crash "$dead" '\4 \/ \5 \/ \6')"
+row sched "pairs / whole within their bounds" "$(figure sched 'sched: ([0-9]+) pairs, ([0-9]+) of them.*' '\1 \/ \2')"
+schedules='sched: ([0-9]+) schedules, ([0-9]+) crashes, ([0-9]+) histories checked, ([0-9]+) failures'
+row sched "schedules / with a crash / histories / failures" "$(figure sched "$schedules" '\1 \/ \2 \/ \3 \/ \4')"
+row wait "crash points stopped at" "$(figure wait 'wait: stopped at ([0-9]+) of ([0-9]+) crash points.*' '\1 of \2')"
+row wait "slowest survivor" "$(figure wait 'slowest survivor ([0-9.]+ us \([^)]*\)).*' '\1')"
+states='([0-9]+) runs, ([0-9]+) states.*'
+row model "model runs as expected / states" "$(awk '/^(holds|breaks) / { if ($1 == $3) ok++; runs++; states += $4 }
+	END { if (runs) printf "%d of %d / %d", ok, runs, states }' "$logs/model" 2>/dev/null)"
+row model "rules taken away with a counterexample" "$(awk '/^[a-z]+ +expected breaks/ && / -D(BUG|HOLE)_/ {
+	n = $0; sub(/.* -D(BUG|HOLE)_/, "", n); sub(/ .*/, "", n); all[n] = 1; if ($1 == "breaks") hit[n] = 1 }
+	END { for (n in all) a++; for (n in hit) h++; if (a) printf "%d of %d", h, a }' "$logs/model" 2>/dev/null)"
+soak='soak: ([0-9]+) rounds, ([0-9]+) kills survived, ([0-9]+) of the daemon, ([0-9]+) stopped, ([0-9]+) KiB in use after the first round, at most ([0-9]+) later.*'
+row soak "soak: kills survived / of the daemon / stopped" "$(figure soak "$soak" '\2 \/ \3 \/ \4')"
+row soak "memory in use after the first round / at most" "$(figure soak "$soak" '\5 \/ \6 KiB')"
+row faults "faults: cases passed / failed / skipped" "$(figure faults 'faults: ([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped' '\1 \/ \2 \/ \3')"
+flips='flips: ([0-9]+) of ([0-9]+) cases, ([0-9]+) refused, ([0-9]+) found, ([0-9]+) repaired, ([0-9]+) beyond[^,]*, ([0-9]+) harmless, ([0-9]+) wrongly[^,]*, ([0-9]+) crashes, ([0-9]+) hangs.*'
+row flips "bytes and words damaged, of all there are" "$(figure flips "$flips" '\1 of \2')"
+row flips "refused / repaired / reported / harmless" "$(figure flips "$flips" '\3 \/ \5 \/ \6 \/ \7')"
+row flips "falsely repaired / crashes / hangs" "$(figure flips "$flips" '\8 \/ \9 \/ HANGS' | sed "s/HANGS/$(figure flips '.* ([0-9]+) hangs.*' '\1')/")"
+for target in pool options fuse; do
+	grep -q "^fuzz $target:" "$logs/fuzz" 2>/dev/null || continue
+	row fuzz "fuzz $target: executions / findings" "$(figure fuzz "fuzz $target: ([0-9]+) executions, ([0-9]+) findings" '\1 \/ \2')"
+done
+echo
+say "${#failed[@]} parts failed${failed[0]:+: ${failed[*]}}"
+[ ${#failed[@]} = 0 ] && [ $missing = 0 ]
