@@ -36,9 +36,9 @@ static void note_slack(struct object_fmt *object, uint64_t block_bytes, uint64_t
 
 uint64_t alloc_size(const struct client *c, uint64_t off, uint64_t header)
 {
-	const struct page_fmt *run = page_of(c, off);
-	uint64_t payload = run->block_bytes - sizeof(struct object_fmt);
-	const char *end = (const char *)off_object(c->pool, off) + run->block_bytes;
+	uint64_t bytes = page_block_room(c, off);
+	uint64_t payload = bytes - sizeof(struct object_fmt);
+	const char *end = (const char *)off_object(c->pool, off) + bytes;
 	uint64_t slack;
 
 	if (!(header & OBJECT_SLACK))
@@ -125,7 +125,7 @@ static int take_block(struct client *c, uint64_t total, int aligned, struct page
 	if (total > 2 * page)
 		return take_own_run(c, total, 0, run, block);
 	bin = alloc_bin(total >> 4);
-	bytes = alloc_bin_units(bin) << 4;
+	bytes = page_bin_units(bin) << 4;
 	if (bytes > 2 * page)
 		return take_own_run(c, total, 0, run, block);
 	if (bin_take(c, bin, run, block))

@@ -31,7 +31,7 @@ uint64_t alloc_size(const struct client *c, uint64_t off, uint64_t header);
 /* Any object: a root to a LIVE private object with count 1 in *row.  -ENOSPC, -EINVAL. */
 int alloc_object(struct client *c, uint64_t payload_bytes, const struct alloc_kind *kind, struct root_fmt **row);
 
-/* Size class of a block of that many 16-byte units; units of the class. */
+/* Size class of a block of that many 16-byte units; page_bin_units() is the way back. */
 static inline uint32_t alloc_bin(uint64_t units)
 {
 	uint32_t e;
@@ -41,17 +41,6 @@ static inline uint32_t alloc_bin(uint64_t units)
 	units--;
 	e = 63 - (uint32_t)__builtin_clzll(units);
 	return 32 + (e - 5) * 8 + (uint32_t)(units >> (e - 3) & 7) + 1;
-}
-
-static inline uint64_t alloc_bin_units(uint32_t bin)
-{
-	uint32_t e;
-
-	if (bin <= 32)
-		return bin;
-	bin -= 33;
-	e = bin / 8 + 5;
-	return (uint64_t)(9 + bin % 8) << (e - 3);
 }
 
 /* Total bytes of a block for that payload: a header, 16-byte units, and room for the remote list's link. */

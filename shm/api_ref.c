@@ -293,6 +293,8 @@ int cxlshm_field_swap(struct cxlshm_client *client, cxlshm_ref holder, uint32_t 
 
 	if (!rc)
 		rc = row_of_whole(c, *ref, &row);
+	if (!rc && a64_load_acquire(slot) && !off_is_object(c->pool, a64_load_acquire(slot)))
+		rc = -EUCLEAN;
 	if (rc)
 		return rc;
 	ref_exchange_private(c, row, slot);
@@ -323,8 +325,13 @@ int cxlshm_cell_load(struct cxlshm_client *client, cxlshm_ref holder, uint32_t i
 /* Exchange until it takes place: each failure is another client's success. */
 static int swap(struct client *c, struct cell_fmt *cell, struct root_fmt *row)
 {
-	while (cell_exchange(c, cell, a128_load_acquire(&cell->word), row, NULL))
-		;
+	struct stamped seen;
+
+	do {
+		seen = a128_load_acquire(&cell->word);
+		if (__builtin_expect(seen.value && !off_is_object(c->pool, seen.value), 0))
+			return -EUCLEAN;
+	} while (cell_exchange(c, cell, seen, row, NULL));
 	return 0;
 }
 
@@ -339,9 +346,9 @@ int cxlshm_cell_store(struct cxlshm_client *client, cxlshm_ref holder, uint32_t 
 		rc = row_for(c, ref, &row);
 	if (rc)
 		return rc;
-	swap(c, (struct cell_fmt *)slot, row);
+	rc = swap(c, (struct cell_fmt *)slot, row);
 	ref_drop_row(c, row);
-	return 0;
+	return rc;
 }
 
 int cxlshm_cell_swap(struct cxlshm_client *client, cxlshm_ref holder, uint32_t index, cxlshm_ref *ref)
@@ -355,7 +362,12 @@ int cxlshm_cell_swap(struct cxlshm_client *client, cxlshm_ref holder, uint32_t i
 		rc = row_of_whole(c, *ref, &row);
 	if (rc)
 		return rc;
-	swap(c, (struct cell_fmt *)slot, row);
+	rc = swap(c, (struct cell_fmt *)slot, row);
+	if (rc) {
+		if (!*ref)
+			root_give(c, row);
+		return rc;
+	}
 	*ref = row_result(c, row);
 	return 0;
 }
@@ -438,7 +450,7 @@ int cxlshm_import(struct cxlshm_client *client, uint64_t token, cxlshm_ref *ref)
 		struct cell_fmt *cell = &pool_slot(c->pool, cid)->exports[i];
 		struct stamped seen = a128_load_acquire(&cell->word);
 
-		if (seen.stamp != token || !seen.value)
+		if (seen.stamp != token || !off_is_object(c->pool, seen.value))
 			continue;
 		if (cell_exchange(c, cell, seen, row, NULL))
 			break;

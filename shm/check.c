@@ -187,10 +187,13 @@ static int prepare(struct check *c)
 	struct pool *pool = c->pool;
 	uint64_t pages = (uint64_t)pool->segments * PAGES_PER_SEGMENT;
 	uint64_t high = a64_load_acquire(&pool->shared->slots_high);
+	uint32_t highest = check_highest_slot(c);
 
-	if (high > pool->slots) {
-		check_problem(c, "slot %" PRIu64 " is said to be the highest used, of %u", high, pool->slots);
-		high = pool->slots;
+	/* It is raised before the slot is touched, so it may be too high, but for good never too low. */
+	if (high > pool->slots || high < highest) {
+		check_problem(c, "slot %" PRIu64 " is said to be the highest used, but %u was, of %u", high, highest,
+			      pool->slots);
+		high = highest;
 	}
 	c->slots_high = (uint32_t)high;
 	c->slots = calloc(high + 1, sizeof(*c->slots));

@@ -240,11 +240,11 @@ static int run_add(struct check *c, uint32_t segment, uint32_t page, const struc
 /* The size class of a run: of its own if it has one block, which no class is as large as, or not in that place. */
 uint32_t check_run_bin(const struct page_fmt *p)
 {
-	uint32_t bin = p->block_bytes >> 4 <= alloc_bin_units(BINS - 1) ? alloc_bin(p->block_bytes >> 4) : BIN_NONE;
+	uint32_t bin = p->block_bytes >> 4 <= page_bin_units(BINS - 1) ? alloc_bin(p->block_bytes >> 4) : BIN_NONE;
 
 	if (p->capacity == 1 && p->bin == BIN_NONE)
 		return BIN_NONE;
-	return bin < BINS && alloc_bin_units(bin) == p->block_bytes >> 4 ? bin : BIN_NONE;
+	return bin < BINS && page_bin_units(bin) == p->block_bytes >> 4 ? bin : BIN_NONE;
 }
 
 /* Does the geometry of the run at this page make sense?  One line if not. */

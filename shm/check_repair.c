@@ -23,19 +23,6 @@
 
 /* ---------------------------------------------------------------- slots */
 
-/* The highest slot that ever was in an era, by the file and not by the mapping: the others are holes. */
-static uint32_t highest_slot(const struct check *c)
-{
-	for (uint32_t cid = c->pool->slots; cid; cid--) {
-		uint64_t era = 0;
-
-		if (pread(c->pool->heap_fd, &era, sizeof(era),
-			  (off_t)off_of(c->pool, pool_era_row(c->pool, cid) + cid)) == sizeof(era) && era)
-			return cid;
-	}
-	return 0;
-}
-
 /* Each slot's own era is above what anybody has seen of it. */
 static void fix_eras(struct check *c)
 {
@@ -92,12 +79,10 @@ static void fix_slots(struct check *c)
 {
 	struct shared_fmt *shared = c->pool->shared;
 
-	if (a64_load_relaxed(&shared->slots_high) > c->pool->slots) {
-		a64_store_relaxed(&shared->slots_high, highest_slot(c));
-		check_fixed(c, "highest slot used set to %u", highest_slot(c));
+	if (a64_load_relaxed(&shared->slots_high) != c->slots_high) {
+		a64_store_relaxed(&shared->slots_high, c->slots_high);
+		check_fixed(c, "highest slot used set to %u", c->slots_high);
 	}
-	if (a64_load_relaxed(&shared->slots_high) < c->slots_high)
-		c->slots_high = (uint32_t)a64_load_relaxed(&shared->slots_high);
 	fix_eras(c);
 	for (uint32_t cid = 1; cid <= c->slots_high; cid++) {
 		if (c->slots[cid].claimed)

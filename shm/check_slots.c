@@ -151,6 +151,19 @@ static void check_dir_move(struct check *c)
 			      mover);
 }
 
+/* The highest slot that ever was in an era, by the file and not by the mapping: the others are holes. */
+uint32_t check_highest_slot(const struct check *c)
+{
+	for (uint32_t cid = c->pool->slots; cid; cid--) {
+		uint64_t era = 0;
+
+		if (pread(c->pool->heap_fd, &era, sizeof(era),
+			  (off_t)off_of(c->pool, pool_era_row(c->pool, cid) + cid)) == sizeof(era) && era)
+			return cid;
+	}
+	return 0;
+}
+
 int check_slots(struct check *c)
 {
 	struct pool *pool = c->pool;

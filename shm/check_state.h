@@ -114,6 +114,7 @@ int check_each_root(struct check *c, uint32_t cid,
 		    int (*visit)(struct check *c, uint32_t cid, uint64_t object, uint64_t row));
 
 int check_slots(struct check *c);
+uint32_t check_highest_slot(const struct check *c);
 
 /* check_heap.c */
 int check_segments(struct check *c);

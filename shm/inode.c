@@ -62,9 +62,13 @@ enum cxlshm_kind inode_public_kind(enum object_kind kind)
 struct attr_fmt *inode_attr(const struct client *c, uint64_t off, enum object_kind *kind)
 {
 	struct object_fmt *object = off_object(c->pool, off);
-	uint64_t header = a128_value_relaxed(&object->word);
-	enum object_kind k = object_kind(header);
+	enum object_kind k;
+	uint64_t header;
 
+	if (!off_is_object(c->pool, off))
+		return NULL;
+	header = a128_value_relaxed(&object->word);
+	k = object_kind(header);
 	if (!inode_is(k) || !(header & OBJECT_CELLS) || object_slots(header) != inode_cells(k) ||
 	    !off_in_heap(c->pool, off, inode_attr_at(k) + sizeof(struct attr_fmt)))
 		return NULL;

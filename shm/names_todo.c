@@ -123,6 +123,20 @@ static int move_set(struct client *c, struct stamped seen, uint64_t value)
 	return 0;
 }
 
+/*
+ * Does the living client that the word names know of it?  From the CAS that took it to the one that gives it back, its
+ * record is sealed or, once that is applied, its slot says so; in this order, both are read while the word stands.
+ */
+static int holds_move(const struct client *c, struct stamped seen)
+{
+	uint32_t cid = (uint32_t)seen.value;
+	const struct slot_fmt *slot = pool_slot(c->pool, cid);
+
+	return a64_load_acquire(&slot->redo.era) == a64_load_acquire(pool_era_row(c->pool, cid) + cid) ||
+	       a64_load_acquire(&slot->moving_dir) ||
+	       a128_load_acquire(&c->pool->shared->dir_move).stamp != seen.stamp;
+}
+
 int names_move_take(struct client *c)
 {
 	struct stamped seen = a128_load_acquire(&c->pool->shared->dir_move);
@@ -132,7 +146,7 @@ int names_move_take(struct client *c)
 	if (seen.value > c->pool->slots)
 		return -EUCLEAN;
 	if (client_alive(c->pool, (uint32_t)seen.value))
-		return -EAGAIN;
+		return holds_move(c, seen) ? -EAGAIN : -EUCLEAN;
 	/* It may just have given it back, and left. */
 	return a128_load_acquire(&c->pool->shared->dir_move).stamp == seen.stamp ? -EOWNERDEAD : -EAGAIN;
 }

@@ -22,10 +22,10 @@ static inline uint32_t off_segment(const struct pool *pool, uint64_t off)
 	return (uint32_t)(off >> pool->segment_shift);
 }
 
-/* Can an object's header be at off?  In a claimable segment, behind its header page, aligned. */
+/* Can an object be at off, the smallest there is?  In a claimable segment, behind its header page, aligned. */
 static inline int off_is_object(const struct pool *pool, uint64_t off)
 {
-	return !(off & 15) && off < pool->heap_bytes && off_segment(pool, off) >= pool->first_segment &&
+	return !(off & 15) && off < pool->heap_bytes - 16 && off_segment(pool, off) >= pool->first_segment &&
 	       (off & ((1ull << pool->segment_shift) - 1)) >= (1ull << pool->page_shift);
 }
 

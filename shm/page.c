@@ -275,8 +275,23 @@ int page_extend(struct client *c, struct page_fmt *run)
 	return 1;
 }
 
+/* Does the run of entry p of so many segments say what can be?  Its table is from the pool, and was another's. */
+static int run_sane(const struct client *c, uint32_t segments, uint32_t p, const struct page_fmt *run)
+{
+	uint64_t pages = (uint64_t)segments * PAGES_PER_SEGMENT - p;
+
+	return run->pages && run->pages <= pages && run->block_bytes >= 32 && !(run->block_bytes & 15) &&
+	       !(run->first & 15) && run->first < (uint64_t)run->pages << c->pool->page_shift &&
+	       run->block_bytes <= ((uint64_t)run->pages << c->pool->page_shift) - run->first &&
+	       run->capacity <= (((uint64_t)run->pages << c->pool->page_shift) - run->first) / run->block_bytes &&
+	       (run->bin == BIN_NONE ? run->capacity == 1
+				     : run->bin < BINS && page_bin_units(run->bin) << 4 == run->block_bytes);
+}
+
 void page_freed_slow(struct client *c, struct page_fmt *run)
 {
+	uint32_t id = page_id(c, run);
+
 	if (run->bin == BIN_NONE) {
 		/* One block of its own size.  An empty span of segments stays for the next like it, until the sweep. */
 		if (run->pages < PAGES_PER_SEGMENT)
@@ -285,7 +300,9 @@ void page_freed_slow(struct client *c, struct page_fmt *run)
 			c->tidy = 1;
 		return;
 	}
-	list_push_second(c, run);
+	/* A damaged table has kept the run from the lists: page_adopted(). */
+	if (run_sane(c, segment_span_of(c->pool, id / PAGES_PER_SEGMENT), id % PAGES_PER_SEGMENT, run))
+		list_push_second(c, run);
 }
 
 /* Does an owned segment hold nothing but empty runs? */
@@ -409,7 +426,12 @@ void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 
 		pages = 1;
 		if (a32_load_acquire(&run->kind) == PAGE_BLOCKS) {
-			pages = run->pages ? run->pages : 1;
+			if (!run_sane(c, segment_span_of(c->pool, segment), p, run)) {
+				/* A damaged pool: nothing behind it is touched.  fsck will say more. */
+				entry->flags = 0;
+				break;
+			}
+			pages = run->pages;
 			if (run_rebuild(c, run)) {
 				if (run->bin < BINS && (run->free || a32_load_relaxed(&run->frontier) < run->capacity))
 					list_push(c, run);
@@ -460,7 +482,10 @@ int page_segment_used(struct client *c, uint32_t segment)
 		pages = 1;
 		if (a32_load_acquire(&run->kind) != PAGE_BLOCKS)
 			continue;
-		pages = run->pages ? run->pages : 1;
+		/* A span that a death cut short in shrinking is shorter than its run. */
+		if (!run_sane(c, c->pool->segments - segment, p, run))
+			return 1;	/* damaged: who knows */
+		pages = run->pages;
 		frontier = a32_load_acquire(&run->frontier);
 		for (uint32_t i = 0; i < frontier && i < run->capacity; i++)
 			if (object_state(a128_value_relaxed(&off_object(c->pool, page_block(c, run, i))->word)) !=
@@ -489,6 +514,11 @@ void page_retire(struct client *c)
 	/* From here on headers say all: the lists would only be thrown away. */
 	c->acting = 1;
 	while ((s = owned_next(c, SEGMENT_NONE)) != SEGMENT_NONE) {
+		if (segment_value_owner(a128_value_relaxed(&c->pool->segment_table[s].word)) != c->cid) {
+			/* A damaged list, which leads astray, or in a circle. */
+			a64_store_release(&c->slot->segments_head, 0);
+			break;
+		}
 		c->done.segments++;
 		if (segment_state_of(c->pool, s) == SEGMENT_CHANGING) {
 			segment_release(c, s);

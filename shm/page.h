@@ -39,6 +39,27 @@ static inline struct page_fmt *page_of(const struct client *c, uint64_t off)
 	return page_at(c, c->base, off);
 }
 
+/* Bytes of the block at off, header included, as far as a damaged page table may be believed; at least 32. */
+static inline uint64_t page_block_room(const struct client *c, uint64_t off)
+{
+	uint64_t bytes = page_of(c, off)->block_bytes;
+	uint64_t most = c->pool->heap_bytes - off;
+
+	return bytes < 32 ? 32 : bytes < most ? bytes : most;
+}
+
+/* 16-byte units of a block of that size class. */
+static inline uint64_t page_bin_units(uint32_t bin)
+{
+	uint32_t e;
+
+	if (bin <= 32)
+		return bin;
+	bin -= 33;
+	e = bin / 8 + 5;
+	return (uint64_t)(9 + bin % 8) << (e - 3);
+}
+
 /* A new run of pages in the client's own segments, claiming or adopting none.  first: bytes to the first block.
  * -ENOSPC: no such run is free. */
 int page_run_new(struct client *c, uint32_t pages, uint64_t block_bytes, uint32_t first, uint32_t bin,

@@ -60,11 +60,11 @@ static void push_remote(struct client *c, uint32_t segment, uint64_t block, uint
 	 * list's link.  Crash: the block is still on top of our dead list, and recovery comes here again.
 	 */
 	if (object_state(value) == OBJECT_DEAD) {
-		struct page_fmt *run = page_of(c, block);
+		uint64_t bytes = page_block_room(c, block);
 
-		memset(next, 0, run->block_bytes - sizeof(*object));
+		memset(next, 0, bytes - sizeof(*object));
 		a128_store_value_release(&object->word, object_with_state(value, OBJECT_LIMBO));
-		persist(c->pool, object, run->block_bytes);
+		persist(c->pool, object, bytes);
 		CRASH_POINT(c, page, push_limbo);
 	}
 	for (;;) {
@@ -114,13 +114,16 @@ void page_bury(struct client *c, uint64_t block, uint64_t next_dead)
 
 void page_apply_collect(struct client *c, const struct redo_fmt *r)
 {
+	uint64_t left = c->pool->heap_bytes / 32;	/* no chain is longer, but for one in a circle */
 	uint64_t block = r->object;
 
 	/* The chain is linked through the payloads, which stay as they are until the record ends. */
-	while (off_is_object(c->pool, block)) {
+	while (off_is_object(c->pool, block) && left--) {
 		struct object_fmt *object = off_object(c->pool, block);
 
-		if (object_state(a128_value_relaxed(&object->word)) == OBJECT_LIMBO)
+		if (object_state(a128_value_relaxed(&object->word)) == OBJECT_LIMBO &&
+		    a32_load_relaxed(&page_of(c, block)->kind) == PAGE_BLOCKS &&
+		    (c->acting || segment_is_mine(c, off_segment(c->pool, block))))
 			page_free_local(c, page_of(c, block), block);
 		CRASH_POINT(c, page, collect_block);
 		block = a64_load_acquire((struct a64 *)object_payload(object));

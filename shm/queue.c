@@ -129,6 +129,8 @@ static int send_any(struct client *c, const struct queue *queue, struct root_fmt
 		if (a64_load_acquire(&q->tail) != tail)
 			continue;
 		if (tail - head >= queue->capacity) {
+			if (__builtin_expect(tail - head > queue->capacity, 0))
+				return -EUCLEAN;
 			/* Full if position tail - n is still in the cell, which head tells. */
 			if (seen.value && a64_load_acquire(&q->head) == head)
 				return -EAGAIN;
@@ -170,6 +172,8 @@ static int receive_any(struct client *c, const struct queue *queue, struct root_
 
 		if (a64_load_acquire(&q->head) != head)
 			continue;
+		if (__builtin_expect(tail - head > queue->capacity, 0))
+			return -EUCLEAN;
 		if (!seen.value && tail == head) {
 			if (a64_load_acquire(&q->tail) == tail)
 				return -EAGAIN;

@@ -26,8 +26,11 @@ void ref_apply_attach(struct client *c, const struct redo_fmt *r)
 int ref_attach(struct client *c, uint64_t off, struct root_fmt *row)
 {
 	struct object_fmt *object = off_object(c->pool, off);
-	struct redo_fmt *r = redo_begin(c, REDO_ATTACH);
+	struct redo_fmt *r;
 
+	if (__builtin_expect(!off_is_object(c->pool, off), 0))
+		return -EUCLEAN;
+	r = redo_begin(c, REDO_ATTACH);
 	r->word = off_of(c->pool, &object->word);
 	r->loc = off_of(c->pool, &row->object);
 	r->object = off;
@@ -131,8 +134,13 @@ void ref_apply_detach(struct client *c, struct redo_fmt *r)
 void ref_detach(struct client *c, struct a64 *slot, uint64_t off)
 {
 	struct object_fmt *object = off_object(c->pool, off);
-	struct redo_fmt *r = redo_begin(c, REDO_DETACH);
+	struct redo_fmt *r;
 
+	if (__builtin_expect(!off_is_object(c->pool, off), 0)) {
+		clear_slot(c, slot);	/* a damaged pool */
+		return;
+	}
+	r = redo_begin(c, REDO_DETACH);
 	r->word = off_of(c->pool, &object->word);
 	r->loc = off_of(c->pool, slot);
 	r->object = off;
@@ -170,9 +178,12 @@ void ref_detach(struct client *c, struct a64 *slot, uint64_t off)
 /* The last non-empty slot of a dead object, its number of slots cut down to it; NULL if none is left. */
 static struct a64 *last_slot(struct client *c, struct object_fmt *object, uint64_t value)
 {
+	uint64_t room = page_block_room(c, off_of(c->pool, object)) - sizeof(*object);
 	uint32_t slots = object_slots(value);
 	uint32_t left = slots;
 
+	if (__builtin_expect(left * object_slot_bytes(value) > room, 0))	/* a damaged pool */
+		left = (uint32_t)(room / object_slot_bytes(value));
 	while (left && !a64_load_relaxed(object_slot(object, value, left - 1)))
 		left--;
 	if (left != slots) {
@@ -186,20 +197,30 @@ static struct a64 *last_slot(struct client *c, struct object_fmt *object, uint64
 
 void ref_undertake(struct client *c)
 {
+	int limbo = c->acting;	/* one push may have been cut short by a death */
 	uint64_t off;
 
 	while ((off = a64_load_relaxed(&c->slot->dead_top))) {
 		struct object_fmt *object = off_object(c->pool, off);
-		uint64_t value = a128_value_relaxed(&object->word);
+		enum object_state state = OBJECT_FREE;
 		struct a64 *slot;
+		uint64_t value;
 
+		if (off_is_object(c->pool, off))
+			state = object_state(a128_value_relaxed(&object->word));
+		if (state != OBJECT_DEAD && !(state == OBJECT_LIMBO && limbo--)) {
+			/* A damaged pool: the list leads astray, or in a circle.  fsck will say more. */
+			clear_slot(c, &c->slot->dead_top);
+			return;
+		}
+		value = a128_value_relaxed(&object->word);
 		if (object_state(value) == OBJECT_DEAD) {
 			if (object_kind(value) == OBJECT_FILE) {
 				struct attr_fmt *attr = object_attr(object, value);
 				uint64_t id = object_slots(value) == PLAIN_CELLS ? a64_load_relaxed(&attr->extent) : 0;
 
 				/* Before its slots are cut down, for they say where the attributes are.  Repeated: gone already. */
-				if (id)
+				if (id && page_block_room(c, off) >= sizeof(*object) + 16 * PLAIN_CELLS + sizeof(*attr))
 					extent_reclaim(c, id);
 			}
 			slot = last_slot(c, object, value);

@@ -285,12 +285,13 @@ static void let_go(struct client *c, uint32_t segment, enum segment_state state)
 {
 	struct segment_fmt *s = table(c, segment);
 	struct a64 *link = &c->slot->segments_head;
+	uint32_t left = c->pool->segments;
 	struct redo_fmt *r;
 
 	while (a64_load_relaxed(link) != segment) {
 		uint64_t next = a64_load_relaxed(link);
 
-		if (next < c->pool->first_segment || next >= c->pool->segments)
+		if (next < c->pool->first_segment || next >= c->pool->segments || !left--)
 			return;	/* not on the list: a damaged pool; leave it to fsck */
 		link = &table(c, (uint32_t)next)->next;
 	}
