@@ -77,10 +77,9 @@ int cxlshm_alloc_with(struct cxlshm_client *client, size_t bytes, uint32_t slots
 int cxlshm_dup(struct cxlshm_client *client, cxlshm_ref ref)
 {
 	struct client *c = api_client(client);
-	uint64_t off = ref ^ c->tag;
-	struct root_fmt *row = (struct root_fmt *)(c->base + off);
+	struct root_fmt *row = root_of(c, ref);
 
-	if (__builtin_expect(!root_plausible(c, off) || !a64_load_relaxed(&row->object) || c->pool->forked, 0))
+	if (__builtin_expect(!row || c->pool->forked, 0))
 		return c->pool->forked ? -EOWNERDEAD : -EBADF;
 	a64_count(&row->local);
 	return 0;
@@ -126,11 +125,13 @@ int cxlshm_release(struct cxlshm_client *client, cxlshm_ref ref)
 {
 	struct client *c = api_client(client);
 	uint64_t off = ref ^ c->tag;
-	struct root_fmt *row = (struct root_fmt *)(c->base + off);
 
-	if (__builtin_expect(root_plausible(c, off) && !c->pool->special && a64_load_relaxed(&row->local) == 1, 1) &&
-	    alloc_release_private(c, row, off, 1))
-		return 0;
+	if (__builtin_expect(root_plausible(c, off) && !c->pool->special, 1)) {
+		struct root_fmt *row = root_at(c, off);
+
+		if (__builtin_expect(a64_load_relaxed(&row->local) == 1, 1) && alloc_release_private(c, row, off, 1))
+			return 0;
+	}
 	return release_long(c, ref);
 }
 
