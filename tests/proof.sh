@@ -28,7 +28,8 @@ done
 parts=${parts:-$all}
 work=$(mktemp -d "${TMPDIR:-/tmp}/cxlshm-proof.XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
-trap 'exit 130' INT TERM
+pid=
+trap '[ -z "$pid" ] || kill -TERM -- -$pid 2>/dev/null; exit 130' INT TERM
 logs=${logs:-$work/logs}
 mkdir -p "$logs"
 started=$(date +%s)
@@ -47,10 +48,10 @@ export CXLSHM_BUILD=$build
 failed=()
 # part NAME BUDGET COMMAND...: run it, its progress on the terminal once a minute, its output in a log.
 part() {
-	local name=$1 budget=$2 rc=0 pid last= line; shift 2
+	local name=$1 budget=$2 rc=0 last= line; shift 2
 	[[ " $parts " = *" $name "* ]] || return 0
 	say "$name: $budget"
-	"$@" >"$logs/$name" 2>&1 </dev/null &
+	setsid "$@" >"$logs/$name" 2>&1 </dev/null &
 	pid=$!
 	while kill -0 $pid 2>/dev/null; do
 		for ((i = 0; i < 60; i++)); do kill -0 $pid 2>/dev/null && sleep 1; done
@@ -59,6 +60,7 @@ part() {
 		last=$line
 	done
 	wait $pid || rc=$?
+	pid=
 	echo $rc >"$logs/$name.status"
 	case $rc in
 	0) say "$name: passed" ;;

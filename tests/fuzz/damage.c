@@ -163,6 +163,16 @@ static void map_heap(struct damage *d)
 	closedir(folder);
 }
 
+static void make_dir(struct damage *d)
+{
+	const char *in = getenv("CXLSHM_DAMAGE_DIR");	/* its maker removes what those that die leave in it */
+
+	if (!in)
+		in = access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm";
+	snprintf(d->dir, sizeof(d->dir), "%s/cxlshm-damage-XXXXXX", in);
+	MUST(!mkdtemp(d->dir));
+}
+
 /* The same key for the directories' hashes every time, so that a case is the same one when it is run again. */
 static void set_key(const char *dir)
 {
@@ -186,8 +196,7 @@ void damage_clone(struct damage *d, const struct damage *from)
 
 	memset(d, 0, sizeof(*d));
 	d->image = from->image;
-	snprintf(d->dir, sizeof(d->dir), "%s/cxlshm-damage-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
-	MUST(!mkdtemp(d->dir));
+	make_dir(d);
 	snprintf(command, sizeof(command), "cp -a '%s/.' '%s'", from->dir, d->dir);
 	MUST(system(command));
 	map_heap(d);
@@ -205,8 +214,7 @@ void damage_make(struct damage *d, unsigned image)
 
 	memset(d, 0, sizeof(*d));
 	d->image = image;
-	snprintf(d->dir, sizeof(d->dir), "%s/cxlshm-damage-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
-	MUST(!mkdtemp(d->dir));
+	make_dir(d);
 	if (cxlshm_pool_create(d->dir, &options, &error)) {
 		fprintf(stderr, "%s\n", error.text);
 		exit(3);

@@ -28,7 +28,9 @@ done
 [ -n "$targets" ] || { targets="pool options"; [ -f "$here/fuzz_fuse.c" ] && targets+=" fuse"; }
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/cxlshm-fuzz.XXXXXX") || exit 1
-trap 'rm -rf "$work"; rm -rf /dev/shm/cxlshm-damage-*."$$"' EXIT
+CXLSHM_DAMAGE_DIR=$(mktemp -d /dev/shm/cxlshm-fuzz.XXXXXX) || CXLSHM_DAMAGE_DIR=$work
+export CXLSHM_DAMAGE_DIR
+trap 'rm -rf "$work" "$CXLSHM_DAMAGE_DIR"' EXIT
 trap 'exit 130' INT TERM
 # pointer-overflow: an offset may become a pointer before it is checked; it is not followed.
 flags=(-std=gnu11 -O1 -g -D_GNU_SOURCE -DCXLSHM_CRASH_POINTS -fno-strict-aliasing -fno-omit-frame-pointer
