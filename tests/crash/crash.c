@@ -3,13 +3,14 @@
  * The crash driver: dies at every crash point that a scenario passes, recovers, dies again at every point of that
  * recovery, recovers that, and lets the checker compare every count with the references found.
  *
- *   crash [--long] [--jobs N] [--scenario NAME] [--replay NAME:H[:R]] [--list]
+ *   crash [--long | --quick] [--jobs N] [--scenario NAME] [--replay NAME:H[:R]] [--list]
  *
  * One scenario: prepare, take a snapshot of the heap, run the action to its end and count the points it passes (N).  For
  * each h in 1..N: restore the snapshot, run the action in a child that is killed (SIGKILL) at its h-th point, check by a
  * full recovery; that recovery passes M points; for each r in 1..M: restore the state right after the first death, let a
  * recovering child be killed at its r-th point, recover once more, check.
- * --long does all of that.  Otherwise second deaths are tried once for each distinct pair of points.
+ * --long does all of that.  Otherwise second deaths are tried once for each distinct pair of points; --quick dies at the
+ * first two passages of each point, and a second time once at each point of recovery.  CXLSHM_TEST_LENGTH (quick, long) says the same.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -54,9 +55,7 @@ struct run {
 	char dir[64];
 	struct trace *trace;
 	struct totals *totals;
-	int full;
-	int verbose;
-	uint64_t base_objects;
+	int full, quick;
 };
 
 static void hook(void *arg, struct client *c, unsigned point)
@@ -291,10 +290,11 @@ static void second_deaths(struct run *run, struct snapshot *dead, uint32_t h, ui
 	verify(run, h, hp, 0, 0);
 	for (uint32_t r = 1; r <= count; r++) {
 		uint8_t rp = passed[r - 1];
+		uint8_t *done = &tried[run->quick ? 0 : hp][rp];
 
-		if (only ? r != only : !run->full && tried[hp][rp])
+		if (only ? r != only : !run->full && *done)
 			continue;
-		tried[hp][rp] = 1;
+		*done = 1;
 		snapshot_restore(run, dead);
 		if (in_child(run, 1, r) != 1) {
 			fail(run, h, hp, r, rp, "was not reached again", NULL);
@@ -312,6 +312,7 @@ static void second_deaths(struct run *run, struct snapshot *dead, uint32_t h, ui
 static void run_scenario(struct run *run, uint32_t only_h, uint32_t only_r)
 {
 	static uint8_t tried[CRASH_POINT_COUNT][CRASH_POINT_COUNT];
+	uint32_t passages[CRASH_POINT_COUNT] = {0};
 	const struct scenario *scenario = run->scenario;
 	struct cxlshm_pool_options options = {
 		.size_bytes = scenario->pool_bytes, .client_slots = 8, .uid = (uid_t)-1, .gid = (gid_t)-1};
@@ -348,7 +349,7 @@ static void run_scenario(struct run *run, uint32_t only_h, uint32_t only_r)
 	for (uint32_t h = 1; h <= count; h++) {
 		uint8_t hp = passed[h - 1];
 
-		if (only_h && h != only_h)
+		if (only_h ? h != only_h : run->quick && passages[hp]++ >= 2)
 			continue;
 		snapshot_restore(run, &start);
 		if (in_child(run, 0, h) != 1) {
@@ -398,12 +399,15 @@ int main(int argc, char **argv)
 	struct totals *totals;
 	double start = seconds();
 	volatile unsigned *next;
-	int full = 0, status;
+	const char *length = getenv("CXLSHM_TEST_LENGTH");
+	int full = length && !strcmp(length, "long"), quick = length && !strcmp(length, "quick"), status;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--long")) {
-			full = 1;
+			full = 1, quick = 0;
+		} else if (!strcmp(argv[i], "--quick")) {
+			quick = 1, full = 0;
 		} else if (!strcmp(argv[i], "--jobs") && i + 1 < argc) {
 			jobs = (unsigned)atoi(argv[++i]);
 		} else if (!strcmp(argv[i], "--scenario") && i + 1 < argc) {
@@ -421,7 +425,7 @@ int main(int argc, char **argv)
 			return 0;
 		} else {
 			fprintf(stderr,
-				"usage: %s [--long] [--jobs N] [--scenario NAME] [--replay NAME:H[:R]] [--list]\n",
+				"usage: %s [--long | --quick] [--jobs N] [--scenario NAME] [--replay NAME:H[:R]] [--list]\n",
 				argv[0]);
 			return 2;
 		}
@@ -436,7 +440,7 @@ int main(int argc, char **argv)
 		for (;;) {
 			unsigned index = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
 			const struct scenario *scenario = scenario_at(index);
-			struct run run = {.scenario = scenario, .totals = totals, .full = full};
+			struct run run = {.scenario = scenario, .totals = totals, .full = full, .quick = quick};
 			double from = seconds();
 			uint64_t before;
 
