@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Extents: file objects without a mount.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include "fixture.h"
+
+static int files(struct fixture *f)
+{
+	char path[80];
+	int n = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "%s/x", f->dir);
+	dir = opendir(path);
+	assert_non_null(dir);
+	for (struct dirent *e; (e = readdir(dir));)
+		n += e->d_name[0] != '.';
+	closedir(dir);
+	return n;
+}
+
+static void bytes_are_mapped_and_go_with_the_object(void **state)
+{
+	struct fixture *f = fixture_new(16 << 20, 4);
+	struct cxlshm_client *other;
+	void *one, *two;
+	cxlshm_ref ref, theirs;
+	uint64_t token;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &other), 0);
+	assert_int_equal(cxlshm_alloc_with(f->client, 10000, 0, CXLSHM_EXTENT, &ref), 0);
+	assert_int_equal(files(f), 1);
+	assert_int_equal(cxlshm_size(f->client, ref), 10000);
+	assert_null(cxlshm_ptr(f->client, ref));
+	assert_int_equal(cxlshm_attach(f->client, ref, &theirs), 0);
+	assert_int_equal(cxlshm_export(f->client, theirs, &token), 0);
+	assert_int_equal(cxlshm_import(other, token, &theirs), 0);
+	assert_int_equal(cxlshm_map(f->client, ref, 0, 8192, PROT_READ | PROT_WRITE, &one), 0);
+	assert_int_equal(cxlshm_map(other, theirs, 0, 8192, PROT_READ, &two), 0);
+	strcpy(one, "seen at once");
+	assert_string_equal(two, "seen at once");
+	assert_int_equal(cxlshm_extent_busy(f->client, ref), 1);
+	assert_int_equal(cxlshm_release(other, theirs), 0);
+	assert_int_equal(cxlshm_release(f->client, ref), 0);
+	assert_int_equal(files(f), 1);	/* the mappings hold it */
+	fixture_check(f);
+	assert_int_equal(cxlshm_unmap(f->client, one), 0);
+	assert_int_equal(files(f), 1);
+	assert_int_equal(cxlshm_unmap(other, two), 0);
+	assert_int_equal(files(f), 0);
+	assert_int_equal(cxlshm_unmap(other, two), -EINVAL);
+	assert_int_equal(cxlshm_leave(other), 0);
+	fixture_free(f);
+}
+
+static void sizes_change_and_are_reserved(void **state)
+{
+	struct fixture *f = fixture_new(16 << 20, 4);
+	struct cxlshm_stat st;
+	cxlshm_ref ref;
+	char byte = 1;
+	int fd;
+
+	(void)state;
+	assert_int_equal(cxlshm_alloc_with(f->client, 0, 0, CXLSHM_EXTENT, &ref), 0);
+	assert_int_equal(cxlshm_resize(f->client, ref, 1 << 20), 0);
+	assert_int_equal(cxlshm_stat(f->client, ref, &st), 0);
+	assert_int_equal(st.size_bytes, 1 << 20);
+	assert_true(st.used_bytes >= 1 << 20);
+	assert_int_equal(cxlshm_resize(f->client, ref, 5000), 0);
+	assert_int_equal(cxlshm_size(f->client, ref), 5000);
+	assert_int_equal(cxlshm_resize(f->client, ref, 9000), 0);
+	fd = cxlshm_extent_open(f->client, ref, O_RDONLY);
+	assert_true(fd >= 0);
+	assert_int_equal(cxlshm_extent_busy(f->client, ref), 1);
+	assert_int_equal(pread(fd, &byte, 1, 8999), 1);
+	assert_int_equal(byte, 0);
+	close(fd);
+	assert_int_equal(cxlshm_extent_busy(f->client, ref), 0);
+	assert_int_equal(cxlshm_reserve(f->client, ref, FALLOC_FL_KEEP_SIZE, 0, 1 << 20), 0);
+	assert_int_equal(cxlshm_size(f->client, ref), 9000);
+	assert_int_equal(cxlshm_reserve(f->client, ref, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096), 0);
+	assert_int_equal(cxlshm_reserve(f->client, ref, 0, 0, 0), -EINVAL);
+	assert_int_equal(cxlshm_resize(f->client, ref, UINT64_MAX), -EFBIG);
+	assert_int_equal(cxlshm_release(f->client, ref), 0);
+	fixture_free(f);
+}
+
+static void other_objects_have_no_extent(void **state)
+{
+	struct fixture *f = fixture_new(1 << 20, 4);
+	cxlshm_ref ref;
+	void *address;
+
+	(void)state;
+	assert_int_equal(cxlshm_alloc(f->client, 5000, &ref), 0);
+	assert_int_equal(cxlshm_resize(f->client, ref, 1), -EINVAL);
+	assert_int_equal(cxlshm_map(f->client, ref, 0, 4096, PROT_READ, &address), -EINVAL);
+	assert_int_equal(cxlshm_extent_open(f->client, ref, O_RDONLY), -EINVAL);
+	assert_int_equal(cxlshm_extent_busy(f->client, ref), -EINVAL);
+	fixture_free(f);
+}
+
+static void leaving_unmaps(void **state)
+{
+	struct fixture *f = fixture_new(16 << 20, 4);
+	struct cxlshm_client *other;
+	void *address;
+	cxlshm_ref ref;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &other), 0);
+	assert_int_equal(cxlshm_alloc_with(other, 4096, 0, CXLSHM_EXTENT, &ref), 0);
+	assert_int_equal(cxlshm_map(other, ref, 0, 4096, PROT_READ | PROT_WRITE, &address), 0);
+	assert_int_equal(cxlshm_map(other, ref, 4095, 4096, PROT_READ, &address), -EINVAL);
+	assert_int_equal(cxlshm_leave(other), 0);
+	assert_int_equal(files(f), 0);
+	fixture_free(f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(bytes_are_mapped_and_go_with_the_object),
+		cmocka_unit_test(sizes_change_and_are_reserved),
+		cmocka_unit_test(other_objects_have_no_extent),
+		cmocka_unit_test(leaving_unmaps),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Segments: claimed, spanned, orphaned, adopted, given back.
+ */
+#include "fixture.h"
+
+#include "page.h"
+
+static uint32_t count_state(const struct pool *pool, enum segment_state state)
+{
+	uint32_t n = 0;
+
+	for (uint32_t s = pool->first_segment; s < pool->segments; s++)
+		n += segment_state_of(pool, s) == state;
+	return n;
+}
+
+static void all_are_claimed_once_and_given_back(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	struct client *c = (struct client *)f->client;
+	uint32_t all = count_state(c->pool, SEGMENT_FREE), segment;
+
+	(void)state;
+	for (uint32_t i = 0; i < all; i++) {
+		assert_int_equal(segment_claim(c, &segment), 0);
+		assert_true(segment_is_mine(c, segment));
+	}
+	assert_int_equal(segment_claim(c, &segment), -ENOSPC);
+	assert_int_equal(count_state(c->pool, SEGMENT_OWNED), all);
+	while ((segment = (uint32_t)a64_load_relaxed(&c->slot->segments_head)))
+		segment_release(c, segment);
+	assert_int_equal(count_state(c->pool, SEGMENT_FREE), all);
+	fixture_free(f);
+}
+
+static void two_clients_never_get_the_same(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	struct client *c[2] = {(struct client *)f->client, NULL};
+	struct cxlshm_client *other;
+	uint8_t owner[64] = {0};
+	uint32_t segment;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &other), 0);
+	c[1] = (struct client *)other;
+	for (uint32_t i = 0; !segment_claim(c[i & 1], &segment); i++) {
+		assert_true(segment < 64);
+		assert_int_equal(owner[segment], 0);
+		owner[segment] = (uint8_t)(1 + (i & 1));
+	}
+	for (segment = 0; segment < 64; segment++)
+		if (owner[segment])
+			segment_release(c[owner[segment] - 1], segment);
+	assert_int_equal(cxlshm_leave(other), 0);
+	fixture_free(f);
+}
+
+static void an_orphan_is_adopted_by_one(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	struct client *c = (struct client *)f->client;
+	struct cxlshm_client *other;
+	uint32_t segment, adopted;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &other), 0);
+	assert_int_equal(segment_claim((struct client *)other, &segment), 0);
+	segment_orphan((struct client *)other, segment);
+	assert_int_equal(segment_state_of(c->pool, segment), SEGMENT_ORPHAN);
+	assert_int_equal(segment_adopt(c, segment), 0);
+	assert_true(segment_is_mine(c, segment));
+	assert_int_equal(segment_adopt((struct client *)other, segment), -EAGAIN);
+	page_adopted(c, segment, 0);	/* nothing is in it: back it goes */
+	assert_int_equal(segment_state_of(c->pool, segment), SEGMENT_FREE);
+	/* mkfs left one, with the root directory in it. */
+	assert_int_equal(segment_adopt_any(c, &adopted), 0);
+	page_adopted(c, adopted, 1);
+	assert_int_equal(segment_adopt_any(c, &adopted), -ENOENT);
+	assert_int_equal(cxlshm_leave(other), 0);
+	fixture_free(f);
+}
+
+static void a_span_is_contiguous_and_goes_whole(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	struct client *c = (struct client *)f->client;
+	uint32_t before = count_state(c->pool, SEGMENT_FREE), head;
+
+	(void)state;
+	assert_int_equal(segment_span_claim(c, 5, &head), 0);
+	assert_int_equal(segment_span_of(c->pool, head), 5);
+	for (uint32_t i = 1; i < 5; i++)
+		assert_int_equal(segment_state_of(c->pool, head + i), SEGMENT_BODY);
+	assert_int_equal(segment_span_claim(c, before, &head), -ENOSPC);
+	assert_int_equal(count_state(c->pool, SEGMENT_FREE), before - 5);
+	segment_release(c, (uint32_t)a64_load_relaxed(&c->slot->segments_head));
+	assert_int_equal(count_state(c->pool, SEGMENT_FREE), before);
+	fixture_free(f);
+}
+
+/* While a client follows offsets it holds nothing for, memory is kept, and goes back when it is asked for later. */
+static void memory_stays_while_somebody_reads(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	struct client *c = (struct client *)f->client;
+	struct cxlshm_client *reader;
+	uint32_t segment;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &reader), 0);
+	assert_int_equal(segment_claim(c, &segment), 0);
+	memset(off_ptr(c->pool, (uint64_t)segment << c->pool->segment_shift), 0x5a, 4096);
+	client_read_begin((struct client *)reader);
+	segment_release(c, segment);
+	assert_int_equal(segment_state_of(c->pool, segment), SEGMENT_FREE_DIRTY);
+	client_read_end((struct client *)reader);
+	assert_int_equal(segment_trim(c), 1);
+	assert_int_equal(segment_state_of(c->pool, segment), SEGMENT_FREE);
+	assert_int_equal(cxlshm_leave(reader), 0);
+	fixture_free(f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(all_are_claimed_once_and_given_back),
+		cmocka_unit_test(two_clients_never_get_the_same),
+		cmocka_unit_test(an_orphan_is_adopted_by_one),
+		cmocka_unit_test(a_span_is_contiguous_and_goes_whole),
+		cmocka_unit_test(memory_stays_while_somebody_reads),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
