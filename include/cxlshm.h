@@ -372,7 +372,10 @@ int cxlshm_rmdir(struct cxlshm_client *client, cxlshm_ref dir, const char *path)
 /*
  * Rename, by default replacing what the new name named (as rename(2): -ENOTEMPTY, -EISDIR, -ENOTDIR).
  * While it runs both names may show, never neither.  -EINVAL: a directory into itself.  -EBUSY: an empty path.
- * With CXLSHM_EXCHANGE both names show for a moment what the old one named.
+ * With CXLSHM_EXCHANGE both names show for a moment what the old one named.  If others remove, replace or
+ * rename both in that moment, what the new one named keeps a name: the old one if it is free, else the new
+ * one if it is, else, in the new one's directory, the new one (cut to fit) + "." + cxlshm_id() in
+ * hexadecimal (+ "." + a number if need be).
  * Threads: renaming a directory waits for another such rename, if its caller lives.
  * Crash: completed by recovery once the new name shows, or taken back if the old one was taken meanwhile.
  */

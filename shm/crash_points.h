@@ -91,6 +91,7 @@
 	X(names, split_built)                                                                      \
 	X(names, move_taken)                                                                       \
 	X(names, renamed)                                                                          \
+	X(names, displaced)                                                                        \
 	X(names, todo_cleared)                                                                     \
 	X(xattr, built)
 

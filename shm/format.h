@@ -466,7 +466,8 @@ static_assert(offsetof(struct entry_fmt, name) == 24, "format");
 
 struct rename_fmt {	/* behind the name, on 8 bytes, of an entry that a rename makes; W, R: the slot that renames, */
 	uint64_t to_dir;	/* as long as its todo names the entry.  0 | directory that the entry is put into */
-	uint64_t replaced;	/* 8 | the entry it replaces there, 0: none to be put back */
+	uint64_t replaced;	/* 8 | the entry it replaces there, 0: none to be put back (or, if there is a put, no more:
+				   what was replaced is to get a name of its own) */
 	uint64_t put;	/* 16 | the entry to put in place of the old one, 0: none */
 };
 static_assert(sizeof(struct rename_fmt) == 24, "format");

@@ -358,7 +358,8 @@ int names_lookup(struct client *c, uint64_t dir, const struct names_key *key, un
 
 /* ---- making entries and room ---- */
 
-int names_entry_make(struct client *c, const struct names_key *key, uint64_t inode, int renames, struct root_fmt **out)
+int names_entry_make(struct client *c, const struct names_key *key, uint64_t inode, uint64_t room,
+		     struct root_fmt **out)
 {
 	const struct alloc_kind kind = {.kind = OBJECT_ENTRY, .slots = 1, .zero = 1};
 	uint64_t bytes = sizeof(struct entry_fmt) + key->bytes;
@@ -366,8 +367,8 @@ int names_entry_make(struct client *c, const struct names_key *key, uint64_t ino
 	struct entry_fmt *entry;
 	int rc;
 
-	if (renames)
-		bytes = ((bytes + 7) & ~7ull) + sizeof(struct rename_fmt);
+	if (room)
+		bytes = ((bytes + 7) & ~7ull) + room;
 	rc = alloc_object(c, bytes, &kind, &row);
 	if (rc)
 		return rc;

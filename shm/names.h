@@ -90,8 +90,9 @@ int names_take(struct client *c, const struct names_spot *s, uint64_t object, st
 /* What the name stands for, into the empty row; flags: CXLSHM_INODE. */
 int names_lookup(struct client *c, uint64_t dir, const struct names_key *key, unsigned flags, struct root_fmt *row);
 
-/* A private entry for this name and inode (which the caller holds) in *row; renames: with a rename_fmt.  -ENOSPC. */
-int names_entry_make(struct client *c, const struct names_key *key, uint64_t inode, int renames, struct root_fmt **row);
+/* A private entry for this name and inode (which the caller holds) in *row; room: bytes behind the name.  -ENOSPC. */
+int names_entry_make(struct client *c, const struct names_key *key, uint64_t inode, uint64_t room,
+		     struct root_fmt **row);
 
 static inline struct entry_fmt *names_entry(const struct client *c, uint64_t off)
 {

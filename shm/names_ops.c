@@ -250,17 +250,18 @@ static int try_rmdir(struct client *c, const struct names_place *at, struct root
 	if (!attr)
 		return -EUCLEAN;
 	seen = a128_load_acquire(&attr->entries);
-	if (seen.value & COUNTER_REMOVED)
-		return seen.value & COUNTER_MASK ? -EBUSY : -ENOENT;
-	if (seen.value)
-		return names_has_entries(c, s.inode) ? -ENOTEMPTY : -EBUSY;
 	/*
 	 * A rename raises the directory's count before it touches a name, and lowers it after: while the count is as loaded,
-	 * and the name was right after that, it is right.
+	 * and the name was right after that, it is right.  And what the count says is of this name only while the name is
+	 * still as seen: that the directory is removed, too.
 	 */
 	edge = a128_load_acquire(&s.edge->word);
 	if (edge.value != s.word.value || edge.stamp != s.word.stamp)
 		return -EAGAIN;
+	if (seen.value & COUNTER_REMOVED)
+		return seen.value & COUNTER_MASK ? -EBUSY : -ENOENT;
+	if (seen.value)
+		return names_has_entries(c, s.inode) ? -ENOTEMPTY : -EBUSY;
 	todo = c->slot->todo;
 	todo.unlink_dir = at->dir;
 	todo.unlink_entry = s.entry;

@@ -12,7 +12,8 @@
  *
  * So of two renames of one name one is done, and both names may show between 2 and 3, never neither.  An exchange is two
  * such steps: between them both names lead to what the old one named, and the other object shows under neither (who has
- * it open keeps it).  Death behind 2 is completed, or taken back, by recovery.
+ * it open keeps it).  So that it finds a place in the new directory whatever happens to both names, an exchange raises that
+ * directory's count, too, and it cannot be removed.  Death behind 2 is completed, or taken back, by recovery.
  *
  * Two clients renaming directories at once could make a loop, or leave a directory with two names.  So renames of
  * directories go one at a time, by shared_fmt.dir_move; they alone wait for one another.
@@ -75,9 +76,10 @@ static void drop(struct client *c, struct root_fmt *row)
 
 /* ---- looking ---- */
 
-/* What is at both names; -EEXIST or 1: there is nothing to do. */
+/* What is at both names; -EEXIST or 1: there is nothing to do; -EAGAIN: something changed meanwhile. */
 static int look(struct client *c, struct rename *r)
 {
+	struct stamped edge;
 	int rc;
 
 	rc = names_find(c, r->from->dir, &r->from->key, &r->old);
@@ -101,6 +103,10 @@ static int look(struct client *c, struct rename *r)
 		return -ENOENT;
 	if (r->flags & CXLSHM_NOREPLACE && names_present(&r->new))
 		return -EEXIST;
+	/* What follows from both names together is so only if both were there at one moment: when the new one was found. */
+	edge = a128_load_acquire(&r->old.edge->word);
+	if (edge.value != r->old.word.value || edge.stamp != r->old.word.stamp)
+		return -EAGAIN;
 	r->replaces = r->new.found == NAMES_SAME;
 	if (names_present(&r->new) && r->new.inode == r->old.inode)
 		return 1;
@@ -212,18 +218,18 @@ static int prepare(struct client *c, struct rename *r)
 	if (!rc)
 		rc = take_row(c, 0, &r->rows.spare);
 	if (!rc)
-		rc = names_entry_make(c, &r->to->key, r->old.inode, 1, &r->entry);
+		rc = names_entry_make(c, &r->to->key, r->old.inode, sizeof(struct rename_fmt), &r->entry);
 	if (!rc)
 		rc = take_row(c, a64_load_relaxed(&r->entry->object), &r->held);
 	if (!rc && r->flags & CXLSHM_EXCHANGE)
-		rc = names_entry_make(c, &r->from->key, r->new.inode, 0, &r->rows.put);
+		rc = names_entry_make(c, &r->from->key, r->new.inode, names_own_room(&r->to->key), &r->rows.put);
 	if (!rc)
 		rc = names_raise(c, inode_links_off(r->old.inode, r->old.kind));
 	if (!rc && r->directory)
 		rc = names_raise(c, names_entries_off(r->old.inode));
 	if (!rc && r->exchange_directory)
 		rc = names_raise(c, names_entries_off(r->new.inode));
-	if (!rc && !r->replaces)
+	if (!rc && (!r->replaces || r->flags & CXLSHM_EXCHANGE))
 		rc = names_raise(c, names_entries_off(r->to->dir));
 	if (!rc && r->directory && names_present(&r->new) && !(r->flags & CXLSHM_EXCHANGE))
 		rc = mark_replaced(c, r);

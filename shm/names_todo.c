@@ -6,9 +6,18 @@
  * began with (somebody removed, replaced or renamed it), then the rename was overtaken: the new entry is taken back,
  * if it is still there, and what it replaced is put back.  Both are one transaction on one edge.
  *
+ * If the new entry is not there either, what a plain rename replaced stays replaced.  What an exchange displaced must not go
+ * for that: it gets the old name if that is free, or its own again if that is free, or one that nobody has.  The last needs
+ * no memory, so recovery can do it, too: the other entry is private yet, and has room.
+ *
  * Entries are compared by offset: the client holds them, so the offset stands for no other.
  */
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "names_todo.h"
+
+#define OWN_NAME_TRIES 4096u	/* hashes of names; each ends at an empty edge more often than not */
 
 /* ---- debts ---- */
 
@@ -277,8 +286,129 @@ static int set_parent(struct client *c, uint64_t entry, uint64_t dir, const stru
 	}
 }
 
+/* ---- what an exchange displaced ---- */
+
+/*
+ * Put one of its entries where its name is free.  -EEXIST: something is in the way; -ENOENT: the directory is removed.
+ * What is raised for nothing is owed.
+ */
+static int put_back(struct client *c, uint64_t dir, uint64_t entry, struct root_fmt *row, int may_split)
+{
+	uint64_t hash = names_entry(c, entry)->hash;
+	uint64_t entries = names_entries_off(dir);
+	int rc = 0;
+
+	if (!row)
+		return -EUCLEAN;
+	if (!names_owes(c, entries))
+		rc = names_raise(c, entries);
+	while (!rc) {
+		struct todo_fmt todo = without_unlink(c);
+		struct names_spot s;
+
+		rc = names_seek(c, dir, hash, &s);
+		if (rc)
+			break;
+		if (s.found == NAMES_OTHER && may_split) {
+			rc = names_split(c, &s, hash);
+			if (rc == -EAGAIN)
+				rc = 0;
+			continue;
+		}
+		if (s.found != NAMES_EMPTY)
+			return -EEXIST;
+		names_debt_drop(&todo, entries);
+		names_debt_drop(&todo, links_of(c, entry));
+		/* Pairs: read_edge().  Crash before: tried again.  After: it has its name, and nothing is left to remove. */
+		rc = cell_exchange(c, s.edge, s.word, row, &todo);
+		if (!rc)
+			return 0;
+		if (rc == -EAGAIN)
+			rc = 0;
+	}
+	return rc;
+}
+
+/* The new name, cut to fit, and the inode's offset; from the second try on a number, too. */
+static void name_own(struct client *c, const struct entry_fmt *named, struct entry_fmt *e, uint32_t try)
+{
+	char text[CXLSHM_NAME_MAX + 1], more[OWN_NAME_MORE + 8];
+	uint64_t inode = a64_load_relaxed(&e->inode);
+	uint32_t bytes, keep;
+
+	bytes = (uint32_t)(try ? snprintf(more, sizeof(more), ".%" PRIx64 ".%" PRIx32, inode, try)
+			       : snprintf(more, sizeof(more), ".%" PRIx64, inode));
+	keep = named->name_bytes < CXLSHM_NAME_MAX - bytes ? named->name_bytes : CXLSHM_NAME_MAX - bytes;
+	memcpy(text, named->name, keep);
+	memcpy(text + keep, more, bytes);
+	e->hash = names_key_of(c, text, keep + bytes).hash;
+	e->name_bytes = keep + bytes;
+	memcpy(e->name, text, keep + bytes);
+	persist(c->pool, e, sizeof(*e) + e->name_bytes);
+}
+
+/*
+ * Put it under a name of its own beside the new one.  Where something else is in the way there is no room to be made if
+ * this is recovery, but another name ends elsewhere.
+ */
+static int put_elsewhere(struct client *c, uint64_t renamed, struct rename_fmt *plan, const struct names_rows *rows)
+{
+	struct root_fmt *row = rows ? rows->put : row_find(c, plan->put);
+	uint64_t header = a128_value_relaxed(&off_object(c->pool, plan->put)->word);
+	const struct entry_fmt *named = names_entry(c, renamed);
+	struct entry_fmt *e = names_entry(c, plan->put);
+	int rc = -EEXIST;
+
+	/* In a damaged pool it may be anybody's. */
+	if (!row || alloc_size(c, plan->put, header) < sizeof(*e) + named->name_bytes + OWN_NAME_MORE)
+		return -EUCLEAN;
+	/*
+	 * Pairs: finish_unlink(), in recovery.  Crash before: all of it is tried again.  After: only this, for from here on the
+	 * other entry's name is no more the old one.
+	 */
+	*(volatile uint64_t *)&plan->replaced = 0;
+	fence_release();
+	persist(c->pool, &plan->replaced, sizeof(plan->replaced));
+	CRASH_POINT(c, names, displaced);
+	for (uint32_t try = 0; rc == -EEXIST && try < OWN_NAME_TRIES; try++) {
+		name_own(c, named, e, try);
+		rc = put_back(c, plan->to_dir, plan->put, row, rows != NULL);
+	}
+	return rc;
+}
+
+/* Neither name is what the exchange made it.  0: it is done, as the old name was free; 1: taken back, in some way. */
+static int put_displaced(struct client *c, uint64_t renamed, struct rename_fmt *plan, const struct names_rows *rows)
+{
+	uint64_t dir = c->slot->todo.unlink_dir;
+	int rc;
+
+	if (plan->replaced) {
+		rc = set_parent(c, plan->put, dir, rows);
+		if (!rc)
+			rc = put_back(c, dir, plan->put, rows ? rows->put : row_find(c, plan->put), rows != NULL);
+		if (!rc)
+			return 0;
+		rc = set_parent(c, plan->put, plan->to_dir, rows);
+		if (!rc)
+			rc = put_back(c, plan->to_dir, plan->replaced, rows ? rows->replaced : row_find(c, plan->replaced),
+				      rows != NULL);
+		if (!rc)
+			return 1;
+	}
+	rc = set_parent(c, plan->put, plan->to_dir, rows);
+	if (!rc)
+		rc = put_elsewhere(c, renamed, plan, rows);
+	if (!rc)
+		return 1;
+	clear_unlink(c);
+	return rc;
+}
+
+/* ---- removing a name, or taking a new one back ---- */
+
 /* Take the rename's new entry back, if it is still there. */
-static int undo(struct client *c, uint64_t entry, const struct rename_fmt *plan, const struct names_rows *rows)
+static int undo(struct client *c, uint64_t entry, struct rename_fmt *plan, const struct names_rows *rows)
 {
 	struct names_spot s;
 	int rc;
@@ -292,6 +422,8 @@ static int undo(struct client *c, uint64_t entry, const struct rename_fmt *plan,
 		struct root_fmt *row;
 
 		rc = names_seek(c, plan->to_dir, names_entry(c, entry)->hash, &s);
+		if (!rc && s.entry != entry && plan->put)
+			return put_displaced(c, entry, plan, rows);
 		if (rc || s.entry != entry)
 			break;
 		names_debt_add(&todo, links_of(c, entry));
@@ -339,6 +471,8 @@ static int finish_unlink(struct client *c, const struct names_rows *rows)
 			clear_unlink(c);
 			return -EUCLEAN;
 		}
+		if (plan->put && !plan->replaced)	/* its maker died in put_elsewhere() */
+			return put_displaced(c, renamed, plan, rows);
 		rc = set_parent(c, renamed, plan->to_dir, rows);
 		if (!rc && plan->put)
 			rc = set_parent(c, plan->put, dir, rows);

@@ -47,6 +47,14 @@ static inline uint64_t names_entries_off(uint64_t dir)
 	return dir + inode_attr_at(OBJECT_DIRECTORY) + offsetof(struct attr_fmt, entries);
 }
 
+#define OWN_NAME_MORE 24u	/* "." + offset + "." + number, in hexadecimal */
+
+/* Room in an exchange's other entry for a name made of the new one, see names_todo.c. */
+static inline uint64_t names_own_room(const struct names_key *new)
+{
+	return new->bytes + OWN_NAME_MORE;
+}
+
 /* Become the client that renames directories.  -EAGAIN: another living one is; -EOWNERDEAD: a dead one is. */
 int names_move_take(struct client *c);
 

@@ -3,6 +3,7 @@
  * Crash scenarios: names, directories, inodes, extended attributes.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <sys/stat.h>
 
 #include "crash.h"
@@ -162,6 +163,71 @@ static void prepare_renamed(struct stage *s)
 	MUST(cxlshm_unlink(s->neighbour, 0, "kept"));
 }
 
+static void exchange_two_d(struct stage *s, struct cxlshm_client *c)
+{
+	(void)s;
+	MUST(cxlshm_rename(c, 0, "two", 0, "d", CXLSHM_EXCHANGE));
+}
+
+/* Somebody died in the middle of an exchange, and then both names went: d, which shows nowhere, must not be lost. */
+static void prepare_exchange(struct stage *s)
+{
+	prepare_names(s);
+	die_at(s, CRASH_names_renamed, exchange_two_d, 0);
+	MUST(cxlshm_rename(s->neighbour, 0, "d", 0, "b", 0));
+	MUST(cxlshm_unlink(s->neighbour, 0, "two"));
+}
+
+/* The old name is somebody else's meanwhile. */
+static void prepare_old_taken(struct stage *s)
+{
+	prepare_exchange(s);
+	MUST(cxlshm_create(s->neighbour, 0, "two", 0, 0644, NULL));
+}
+
+/* Both names are. */
+static void prepare_both_taken(struct stage *s)
+{
+	prepare_old_taken(s);
+	MUST(cxlshm_create(s->neighbour, 0, "d", 0, 0644, NULL));
+}
+
+static void leads_to(struct stage *s, const char *name, uint64_t id)
+{
+	struct cxlshm_client *n = s->neighbour;
+	cxlshm_ref ref;
+	char path[64];
+
+	MUST(cxlshm_lookup(n, 0, name, CXLSHM_INODE, &ref));
+	REQUIRE(cxlshm_id(n, ref) == id);
+	MUST(cxlshm_release(n, ref));
+	snprintf(path, sizeof(path), "%s/in", name);
+	MUST(cxlshm_lookup(n, 0, path, CXLSHM_INODE, &ref));
+	MUST(cxlshm_release(n, ref));
+}
+
+static void after_exchange(struct stage *s)
+{
+	leads_to(s, "two", cxlshm_id(s->neighbour, s->held[0]));
+	after_names(s);
+}
+
+static void after_old_taken(struct stage *s)
+{
+	leads_to(s, "d", cxlshm_id(s->neighbour, s->held[0]));
+	after_names(s);
+}
+
+static void after_both_taken(struct stage *s)
+{
+	uint64_t id = cxlshm_id(s->neighbour, s->held[0]);
+	char name[32];
+
+	snprintf(name, sizeof(name), "d.%" PRIx64, id);
+	leads_to(s, name, id);
+	after_names(s);
+}
+
 static void act_join(struct stage *s, struct cxlshm_pool *pool)
 {
 	(void)s;
@@ -175,6 +241,9 @@ const struct scenario names_scenarios[] = {
 	{"names-xattrs", 2u << 20, prepare_names, act_xattrs, after_names},
 	{"names-many", 2u << 20, prepare_names, act_many, after_names},
 	{"names-overtaken", 2u << 20, prepare_overtaken, act_join, after_names},
+	{"names-exchange-overtaken", 2u << 20, prepare_exchange, act_join, after_exchange},
+	{"names-exchange-old-taken", 2u << 20, prepare_old_taken, act_join, after_old_taken},
+	{"names-exchange-both-taken", 2u << 20, prepare_both_taken, act_join, after_both_taken},
 	{"names-renamed", 2u << 20, prepare_renamed, act_join, after_names},
 	{NULL, 0, NULL, NULL, NULL},
 };

@@ -8,7 +8,8 @@
  * Names are not all atomic, and promise no more than this:
  *   rename     three steps: it looks at the old name; the new name shows; the old one goes, if it is still the same
  *              entry, else the new one is taken back, if that is still the same, and the rename begins again
- *   exchange   the same, with the other entry put in the old place
+ *   exchange   the same, with the other entry put in the old place; if the new entry is gone, too, what it displaced gets
+ *              the old name if that is free (and the exchange is done), or its own if that is, or one that is not looked at
  *              it judges the kinds of both from one look at each, so EISDIR and ENOTDIR may mix two moments
  *   rmdir      may say "not empty" or "busy" while another operation on that directory is under way
  * State of names: tag[5], entry[5] (which event made it, 255: there from the start), removed (of d), and for each fiber
@@ -124,7 +125,10 @@ static int busy_around(const struct history *h, const struct event *e)
 /* What a rename remembers: the old name's entry and tag when it looked, and what its new name replaced. */
 enum { MEM_OLD_ENTRY, MEM_OLD_TAG, MEM_TAG, MEM_ENTRY, MEM_BYTES };
 
-/* 0: it looks at the old name; 1: its new entry shows; 2: the old one goes, or the new one is taken back. */
+/*
+ * 0: it looks at the old name; 1: its new entry shows; 2: the old one goes, or the new one is taken back; 3, an exchange
+ * that found neither, and the old name taken: what it displaced goes back.
+ */
 static int step_rename(uint8_t *s, const struct event *e, uint8_t *stage, uint8_t id)
 {
 	uint8_t *mem = s + SCRATCH + MEM_BYTES * e->fiber;
@@ -168,7 +172,7 @@ static int step_rename(uint8_t *s, const struct event *e, uint8_t *stage, uint8_
 		*stage = 2;
 		return 1;
 	}
-	if (s[e->a] && s[ENTRY + e->a] == mem[MEM_OLD_ENTRY]) {
+	if (*stage == 2 && s[e->a] && s[ENTRY + e->a] == mem[MEM_OLD_ENTRY]) {
 		s[e->a] = exchange ? mem[MEM_TAG] : 0;
 		s[ENTRY + e->a] = exchange ? (uint8_t)(id + EVENTS_MAX) : 0;
 		memset(mem, 0, MEM_BYTES);
@@ -176,14 +180,29 @@ static int step_rename(uint8_t *s, const struct event *e, uint8_t *stage, uint8_
 		return returned(e, 0, 0);
 	}
 	/* Overtaken.  It begins again, and finds what it finds. */
-	if (s[ENTRY + e->b] == id) {
+	if (*stage == 3) {
+		if (!s[e->b]) {
+			s[e->b] = mem[MEM_TAG];
+			s[ENTRY + e->b] = mem[MEM_ENTRY];
+		}
+	} else if (exchange && s[ENTRY + e->b] != id) {
+		if (s[e->a]) {
+			*stage = 3;
+			return 1;
+		}
+		s[e->a] = mem[MEM_TAG];
+		s[ENTRY + e->a] = (uint8_t)(id + EVENTS_MAX);
+		memset(mem, 0, MEM_BYTES);
+		*stage = DONE;
+		return returned(e, 0, 0);
+	} else if (s[ENTRY + e->b] == id) {
 		s[e->b] = mem[MEM_TAG];
 		s[ENTRY + e->b] = mem[MEM_ENTRY];
 		if (mem[MEM_TAG] == TAG_DIR && !exchange)
 			s[REMOVED] = 0;
 	}
 	memset(mem, 0, MEM_BYTES);
-	*stage = e->pending ? DONE : 0;
+	*stage = 0;	/* of one that died, too: it may have begun again before */
 	return 1;
 }
 
