@@ -118,7 +118,8 @@ struct shared_fmt {
 				   touching it; R: publish checks and recovery, acquire */
 	uint8_t pad1[56];
 	struct a32 clients_sequence;	/* 128 | futex; W: join and leave, +1; R: cxlshm_wait_clients() */
-	uint32_t pad2;
+	struct a32 segments_dirty;	/* 132 | a hint: segments are FREE_DIRTY; W: who leaves one so, 1; who goes to
+					   trim them, 0; R: retire() */
 	uint8_t pad3[56];
 	struct a64 gone_allocations;	/* 192 | counters of clients that are gone; W: leave and recovery, add; */
 	struct a64 gone_frees;	/* R: statistics.  Not kept exact across a death in between */

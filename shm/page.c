@@ -361,7 +361,7 @@ void page_sweep(struct client *c, uint32_t keep)
 		segments++;
 	}
 	/* A sweep looks at every segment: the more there are, the rarer it comes. */
-	c->sweep_at = adopted ? 16 + 4 * segments : 256 + 64 * segments;
+	c->sweep_at = adopted ? 1 + segments / 4 : 256 + 64 * segments;
 	for (uint32_t b = 0; b < BINS; b++) {
 		struct page_fmt *run = c->bin[b];
 

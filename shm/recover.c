@@ -197,6 +197,11 @@ static void retire(struct client *c, struct cxlshm_recovery *done)
 	CRASH_POINT(c, recover, roots_dropped);
 	c->root_free = 0;
 	page_retire(c);
+	/* Memory that was kept because somebody was looking: perhaps nobody is any more. */
+	if (a32_load_acquire(&pool->shared->segments_dirty)) {
+		a32_store_release(&pool->shared->segments_dirty, 0);
+		segment_trim(c);
+	}
 	count_gone(c);
 	a64_store_relaxed(&c->slot->segments_owned, 0);
 	*done = c->done;

@@ -325,6 +325,8 @@ void segment_release(struct client *c, uint32_t segment)
 		state = SEGMENT_FREE;
 	CRASH_POINT(c, segment, punched);
 	let_go(c, segment, state);
+	if (state == SEGMENT_FREE_DIRTY)
+		a32_store_release(&c->pool->shared->segments_dirty, 1);
 }
 
 void segment_orphan(struct client *c, uint32_t segment)
