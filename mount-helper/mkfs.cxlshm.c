@@ -480,13 +480,14 @@ int main(int argc, char **argv)
 	}
 	r.path = realpath(r.pool, NULL);
 	if (!r.path || stat(r.path, &st) != 0)
-		return complain("%s: %s", r.pool, strerror(errno));
-	if (!S_ISDIR(st.st_mode))
-		return complain("%s: not a directory", r.pool);
-	rc = r.remove ? remove_pool(&r) : make_pool(&r);
+		rc = complain("%s: %s", r.pool, strerror(errno));
+	else if (!S_ISDIR(st.st_mode))
+		rc = complain("%s: not a directory", r.pool);
+	else
+		rc = r.remove ? remove_pool(&r) : make_pool(&r);
 	if (rc && r.mounted)
 		umount2(r.path, UMOUNT_NOFOLLOW);
-	if (rc && r.made_dir)
+	if (rc && r.made_dir && r.path)
 		rmdir(r.path);
 	free(r.path);
 	return rc;

@@ -26,8 +26,11 @@ def file_worker(mnt, seed):
             if action == 0:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
             elif action <= 3:
-                with open(path, "wb") as file:
+                # Not in place: who maps what is cut off under it gets SIGBUS, as with any file.
+                own = f"{path}.{os.getpid()}"
+                with open(own, "wb") as file:
                     file.write(b"soak" * draw.randrange(1, 20000))
+                os.rename(own, path)
             elif action == 4:
                 with open(path, "r+b") as file:
                     with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapping:
