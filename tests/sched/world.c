@@ -373,14 +373,14 @@ static void drop_all(struct world *w, unsigned i)
  */
 static int is_of_two_steps(const struct history *h)
 {
-	uint32_t fibers = 0, exchange = 0;
+	uint32_t fibers = 0, moved = 0;
 
 	for (uint32_t i = 0; i < h->count; i++) {
 		fibers |= 1u << h->event[i].fiber;
-		exchange |= h->event[i].op == OP_EXCHANGE;
+		moved |= h->event[i].op == OP_EXCHANGE || h->event[i].op == OP_RENAME;
 	}
 	/* Two clients, and who looks at the end. */
-	return exchange && __builtin_popcount(fibers) > 3;
+	return moved && __builtin_popcount(fibers) > 3;
 }
 
 static void verify_history(struct world *w)
