@@ -325,6 +325,7 @@ void segment_release(struct client *c, uint32_t segment)
 		state = SEGMENT_FREE;
 	CRASH_POINT(c, segment, punched);
 	let_go(c, segment, state);
+	/* Pairs: retire(), which trims.  Crash before: a hint less; the next claim, or who finds the pool full, has the memory. */
 	if (state == SEGMENT_FREE_DIRTY)
 		a32_store_release(&c->pool->shared->segments_dirty, 1);
 }
