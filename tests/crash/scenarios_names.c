@@ -218,12 +218,19 @@ static void after_old_taken(struct stage *s)
 	after_names(s);
 }
 
+/* A name of its own: d.ID, or d.ID.N where another name was in the way in the directory's trie. */
 static void after_both_taken(struct stage *s)
 {
 	uint64_t id = cxlshm_id(s->neighbour, s->held[0]);
-	char name[32];
+	char name[48];
+	cxlshm_ref ref;
+	int bytes = snprintf(name, sizeof(name), "d.%" PRIx64, id);
 
-	snprintf(name, sizeof(name), "d.%" PRIx64, id);
+	for (unsigned n = 1; cxlshm_lookup(s->neighbour, 0, name, CXLSHM_INODE, &ref); n++) {
+		REQUIRE(n < 64);
+		snprintf(name + bytes, sizeof(name) - (size_t)bytes, ".%x", n);
+	}
+	MUST(cxlshm_release(s->neighbour, ref));
 	leads_to(s, name, id);
 	after_names(s);
 }
