@@ -56,8 +56,8 @@ static int bin_take(struct client *c, uint32_t bin, struct page_fmt **out, uint6
 
 	while ((run = c->bin[bin])) {
 		if (run->free || page_extend(c, run)) {
-			*block = run->free;
-			run->free = stamp_link_off(a128_stamp_relaxed(&off_object(c->pool, *block)->word));
+			*block = stamp_link_off(run->free);
+			run->free = a128_stamp_relaxed(&off_object(c->pool, *block)->word);
 			run->used++;
 			*out = run;
 			return 1;
@@ -71,9 +71,9 @@ static int take_sole(struct client *c, struct page_fmt *run, struct page_fmt **o
 {
 	if (!run->free)
 		page_extend(c, run);
-	*block = run->free;
+	*block = stamp_link_off(run->free);
 	run->free = 0;
-	run->used = 1;
+	run->used = 1 | PAGE_UNLISTED;
 	*out = run;
 	return 0;
 }
@@ -188,4 +188,25 @@ int alloc_data(struct client *c, uint64_t payload, struct root_fmt **row)
 	const struct alloc_kind kind = {.kind = OBJECT_DATA};
 
 	return alloc_object(c, payload, &kind, row);
+}
+
+int alloc_release_rest(struct client *c, struct root_fmt *row, uint64_t row_off, struct page_fmt *run)
+{
+	page_put_slow(c, run);
+	alloc_unroot(c, row, row_off, 0);
+	page_tidy(c);
+	return 0;
+}
+
+int alloc_release_private(struct client *c, struct root_fmt *row, uint64_t row_off)
+{
+	uint64_t block = root_object(row);
+
+	if (!alloc_is_simple(a128_value_relaxed(&off_object(c->pool, block)->word)) ||
+	    !segment_is_mine(c, off_segment(c->pool, block)))
+		return 0;
+	page_free_local(c, page_of(c, block), block);
+	alloc_unroot(c, row, row_off, c->pool->host);
+	page_tidy(c);
+	return 1;
 }

@@ -2,7 +2,7 @@
 /*
  * alloc: size classes, and the two short paths that everything waits for: making and freeing a private object.
  *
- * The order of an allocation: the root points at the block; the header becomes LIVE; the bump.  A root that points at a
+ * The order of an allocation: the root points at the block; the header becomes LIVE.  A root that points at a
  * FREE block of its own client's segment is an allocation that did not happen, or a release that did.
  *
  * All calls are the owner's and wait-free, but for claiming segments.
@@ -52,96 +52,111 @@ static inline uint64_t alloc_total(uint64_t payload_bytes)
 }
 
 /*
- * Root, header, bump.  value: the LIVE header; host: write back.
+ * Root, then header.  value: the LIVE header; its stamp stays the free list's link, for nobody compares it before
+ * ref_expose() or ref_attach() writes one.  host: write back.
  * Pairs: recovery of this client.  Crash behind `rooted`: the block is still FREE, recovery empties the root.
- * Behind live_value or live: an object with one reference, which recovery drops.
+ * Behind `live`: an object with one reference, which recovery drops.
  */
 static inline void alloc_commit(struct client *c, struct root_fmt *row, struct object_fmt *object, uint64_t block,
 				uint64_t value, int host)
 {
 	a64_store_release(&row->object, block);
-	a64_store_relaxed(&row->local, 1);
 	persist_if(host, row, sizeof(*row));
 	CRASH_POINT(c, alloc, rooted);
 	a128_store_value_release(&object->word, value);
-	CRASH_POINT(c, alloc, live_value);
-	a128_store_stamp_release(&object->word, era_stamp(c));
 	persist_if(host, object, sizeof(*object));
 	CRASH_POINT(c, alloc, live);
-	era_bump_if(c, host);
 	a64_count(&c->slot->allocations);
 }
 
 /*
- * The shortest path: a heap object of 1 to ALLOC_SHORT_BYTES bytes without slots, where a row and a block are at hand.
+ * The shortest path: a heap object of 1 to short_bytes bytes without slots, where a row and a block are at hand.
  * 1 if done.
  */
-#define ALLOC_SHORT_BYTES 496u
-
-static inline int alloc_short(struct client *c, uint64_t payload_bytes, uint64_t *row_off)
+static inline int alloc_short(struct client *c, uint64_t payload_bytes, cxlshm_ref *ref)
 {
-	uint64_t total = (payload_bytes + sizeof(struct object_fmt) + 15) & ~15ull;
+	uint64_t slack = -payload_bytes & 15;
 	uint64_t value = 1 | (uint64_t)OBJECT_LIVE << OBJECT_STATE_SHIFT;
-	uint64_t off = c->root_free;
-	char *base = c->base;
+	uint64_t free_row = c->root_free;
 	struct object_fmt *object;
 	struct page_fmt *run;
 	struct root_fmt *row;
-	uint64_t block;
+	uint64_t link;
 
-	if (__builtin_expect(payload_bytes - 1 >= ALLOC_SHORT_BYTES || c->pool->special || !off, 0))
+	if (__builtin_expect(payload_bytes - 1 >= c->short_bytes || !free_row, 0))
 		return 0;
-	run = c->bin[total >> 4];
-	if (__builtin_expect(!run || !run->free, 0))
+	run = c->bin[(payload_bytes + sizeof(*object) + 15) >> 4];
+	if (__builtin_expect(!run, 0))
 		return 0;
-	block = run->free;
-	object = (struct object_fmt *)(base + block);
-	run->free = stamp_link_off(a128_stamp_relaxed(&object->word));
+	link = run->free;
+	if (__builtin_expect(!link, 0))
+		return 0;
+	object = (struct object_fmt *)(c->link_base + link);
+	run->free = a128_stamp_relaxed(&object->word);
 	run->used++;
-	row = (struct root_fmt *)(base + off);
-	c->root_free = a64_load_relaxed(&row->local);
-	if (total != payload_bytes + sizeof(*object)) {
+	row = (struct root_fmt *)(c->free_base + free_row);
+	c->root_free = a64_load_relaxed(&row->object);
+	if (slack) {
 		value |= OBJECT_SLACK;
-		((char *)object)[total - 1] = (char)(total - sizeof(*object) - payload_bytes);
+		((char *)object)[sizeof(*object) + payload_bytes + slack - 1] = (char)slack;
 	}
-	alloc_commit(c, row, object, block, value, 0);
-	*row_off = off;
+	alloc_commit(c, row, object, stamp_link_off(link), value, 0);
+	*ref = free_row ^ c->tag_free;
 	return 1;
 }
 
 /* The way for all others: any size without slots, any pool. */
 int alloc_data(struct client *c, uint64_t payload_bytes, struct root_fmt **row) __attribute__((cold));
 
+/* Behind the block's FREE header: the row becomes a free one.  Crash before: recovery empties the root. */
+static inline void alloc_unroot(struct client *c, struct root_fmt *row, uint64_t row_off, int host)
+{
+	CRASH_POINT(c, alloc, freed);
+	a64_store_release(&row->object, c->root_free);
+	c->root_free = row_off | ROOT_FREE;
+	persist_if(host, row, sizeof(*row));
+	CRASH_POINT(c, alloc, unrooted);
+	a64_count(&c->slot->frees);
+}
+
+/* A private object without slots, and this its last reference? */
+static inline int alloc_is_simple(uint64_t header)
+{
+	return (header & ~OBJECT_SLACK) == (1 | (uint64_t)OBJECT_LIVE << OBJECT_STATE_SHIFT);
+}
+
+/* The rest of alloc_release_short(), where its run is listed again or empty.  0. */
+int alloc_release_rest(struct client *c, struct root_fmt *row, uint64_t row_off, struct page_fmt *run)
+	__attribute__((cold, noinline));
+
 /*
- * The short way out: a private object without slots, its last reference, in the client's own segment.  1 if done.
- * plain: the pool is not special and the client does not act for another.
+ * The short way out: a private object without slots, its last reference, in the client's own segment.  If it is not
+ * that, what otherwise() returns for the row's offset; else 0.  For a pool that is neither host nor forked, and a client that does not act for another.
  * LIVE to FREE in one header: no log, no read-modify-write.
  * Crash behind `freed`: the root points at a FREE block; recovery empties it.
  */
-static inline int alloc_release_private(struct client *c, struct root_fmt *row, uint64_t row_off, int plain)
+static inline int alloc_release_short(struct client *c, struct root_fmt *row, uint64_t row_off,
+				      int (*otherwise)(struct client *c, uint64_t row_off))
 {
-	int host = plain ? 0 : c->pool->host;
 	char *base = c->base;
 	uint64_t block = a64_load_relaxed(&row->object);
-	uint64_t value = a128_value_relaxed(&((struct object_fmt *)(base + block))->word);
+	struct object_fmt *object = (struct object_fmt *)(base + block);
+	struct page_fmt *run;
 
-	/* An empty row leads to the superblock's magic, which is no such header. */
-	if ((value & ~OBJECT_SLACK) != (1 | (uint64_t)OBJECT_LIVE << OBJECT_STATE_SHIFT) ||
-	    !segment_is_mine(c, (uint32_t)(block >> c->segment_shift)))
-		return 0;
-	if (plain)
-		page_put(c, base, page_at(c, base, block), block, 0);
-	else
-		page_free_local(c, page_at(c, base, block), block);
-	CRASH_POINT(c, alloc, freed);
-	a64_store_release(&row->object, 0);
-	persist_if(host, row, sizeof(*row));
-	CRASH_POINT(c, alloc, unrooted);
-	a64_store_relaxed(&row->local, c->root_free);
-	c->root_free = row_off;
-	a64_count(&c->slot->frees);
-	page_tidy(c);
-	return 1;
+	/*
+	 * Not a free row; an empty one leads to the superblock's magic, which is no such header.  A private object is
+	 * in a segment of its only holder: alloc.c takes it from there, and who hands a reference on exposes the object.
+	 */
+	if ((int64_t)block < 0 || !alloc_is_simple(a128_value_relaxed(&object->word)))
+		return otherwise(c, row_off);
+	run = page_at(c, base, block);
+	if (__builtin_expect(page_put(run, object, block), 0))
+		return alloc_release_rest(c, row, row_off, run);
+	alloc_unroot(c, row, row_off, 0);
+	return 0;
 }
+
+/* The same for any pool and any client. */
+int alloc_release_private(struct client *c, struct root_fmt *row, uint64_t row_off);
 
 #endif

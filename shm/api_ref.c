@@ -24,12 +24,9 @@ static int __attribute__((noinline, cold)) alloc_long(struct client *c, size_t b
 int cxlshm_alloc(struct cxlshm_client *client, size_t bytes, cxlshm_ref *ref)
 {
 	struct client *c = api_client(client);
-	uint64_t off;
 
-	if (__builtin_expect(alloc_short(c, bytes, &off), 1)) {
-		*ref = c->tag | off;
+	if (__builtin_expect(alloc_short(c, bytes, ref), 1))
 		return 0;
-	}
 	return alloc_long(c, bytes, ref);
 }
 
@@ -105,8 +102,9 @@ int cxlshm_attach(struct cxlshm_client *client, cxlshm_ref ref, cxlshm_ref *out)
 	return 0;
 }
 
-static int __attribute__((noinline)) release_long(struct client *c, cxlshm_ref ref)
+static int __attribute__((noinline)) release_long(struct client *c, uint64_t off)
 {
+	cxlshm_ref ref = off ^ c->tag;
 	struct root_fmt *row;
 	uint64_t local;
 	int rc = api_row(c, ref, &row);
@@ -116,7 +114,7 @@ static int __attribute__((noinline)) release_long(struct client *c, cxlshm_ref r
 	local = a64_load_relaxed(&row->local);
 	if (local > 1)
 		a64_store_relaxed(&row->local, local - 1);
-	else if (!alloc_release_private(c, row, ref ^ c->tag, 0))
+	else if (!alloc_release_private(c, row, off))
 		ref_drop_row(c, row);
 	return 0;
 }
@@ -126,13 +124,13 @@ int cxlshm_release(struct cxlshm_client *client, cxlshm_ref ref)
 	struct client *c = api_client(client);
 	uint64_t off = ref ^ c->tag;
 
-	if (__builtin_expect(root_plausible(c, off) && !c->pool->special, 1)) {
+	if (__builtin_expect(root_plausible(off, c->short_rows), 1)) {
 		struct root_fmt *row = root_at(c, off);
 
-		if (__builtin_expect(a64_load_relaxed(&row->local) == 1, 1) && alloc_release_private(c, row, off, 1))
-			return 0;
+		if (__builtin_expect(a64_load_relaxed(&row->local) == 1, 1))
+			return alloc_release_short(c, row, off, release_long);
 	}
-	return release_long(c, ref);
+	return release_long(c, off);
 }
 
 void *cxlshm_ptr(const struct cxlshm_client *client, cxlshm_ref ref)

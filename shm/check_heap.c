@@ -354,7 +354,9 @@ static unsigned header_check(struct check *c, const struct check_run *run, uint6
 		check_problem(c, "object 0x%" PRIx64 " is live with a count of zero", off);
 	if (state != OBJECT_LIVE && object_count(value))
 		check_problem(c, "object 0x%" PRIx64 " is dead with a count of %u", off, object_count(value));
-	if (state == OBJECT_LIVE && !check_stamp(c, stamp))
+	/* A private object may still have the link it had on the free list: alloc_commit(). */
+	if (state == OBJECT_LIVE && !check_stamp(c, stamp) &&
+	    (value & OBJECT_EXPOSED || stamp_cid(stamp) != STAMP_CID_LINK))
 		check_problem(c, "object 0x%" PRIx64 " has a stamp from the future, 0x%" PRIx64, off, stamp);
 	if (value & OBJECT_EXPOSED)
 		bits |= CHECK_EXPOSED;
@@ -419,7 +421,7 @@ static uint64_t header_link(const struct check *c, uint64_t off)
 {
 	uint64_t stamp = a128_stamp_relaxed(&off_object(c->pool, off)->word);
 
-	return stamp_cid(stamp) == STAMP_CID_LINK ? stamp_link_off(stamp) : 1;
+	return !stamp ? 0 : stamp_cid(stamp) == STAMP_CID_LINK ? stamp_link_off(stamp) : 1;
 }
 
 /* Did the slot's client die with a record of this operation? */
@@ -487,7 +489,7 @@ static void free_list(struct check *c, const struct check_run *run)
 
 	for (uint32_t i = 0; i < run->frontier; i++)
 		free_blocks += (c->block[run->base + i] & CHECK_STATE) == OBJECT_FREE;
-	for (uint64_t at = p->free; at; at = header_link(c, at), listed++) {
+	for (uint64_t at = stamp_link_off(p->free); at; at = header_link(c, at), listed++) {
 		if (!list_step(c, "free list in segment", run->segment, at, OBJECT_FREE, &in))
 			break;
 		if (in != run) {
@@ -499,9 +501,9 @@ static void free_list(struct check *c, const struct check_run *run)
 	if (listed != free_blocks)
 		check_problem(c, "segment %u page %u: %u blocks are free, %u on the free list", run->segment,
 			      run->page, free_blocks, listed);
-	if (p->used != run->frontier - free_blocks)
+	if (page_used(p) != run->frontier - free_blocks)
 		check_problem(c, "segment %u page %u: %u blocks are in use, not %u", run->segment, run->page,
-			      run->frontier - free_blocks, p->used);
+			      run->frontier - free_blocks, page_used(p));
 }
 
 static void roots_chain(struct check *c, uint32_t cid)

@@ -282,7 +282,7 @@ static uint64_t fix_pages(struct check *c, uint32_t segment, const uint32_t *use
 		if (r && used[r - 1]) {
 			blocks += used[r - 1];
 			p->free = 0;
-			p->used = used[r - 1];
+			p->used = used[r - 1] | PAGE_UNLISTED;
 			p->flags = 0;
 			p->next = p->prev = 0;
 			p->bin = check_run_bin(p);

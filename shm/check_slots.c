@@ -37,7 +37,7 @@ static int read_area(const struct check *c, const volatile void *from, void *to,
 static int rows_empty(const struct root_fmt *rows)
 {
 	for (uint64_t i = 0; i < ROOTS_FIRST; i++)
-		if (a64_load_relaxed(&rows[i].object))
+		if (root_object(&rows[i]))
 			return 0;
 	return 1;
 }
@@ -225,8 +225,8 @@ int check_each_root(struct check *c, uint32_t cid,
 	int rc = 0;
 
 	for (; !rc && row < ROOTS_FIRST; row++)
-		if (a64_load_relaxed(&s->roots[row].object))
-			rc = visit(c, cid, a64_load_relaxed(&s->roots[row].object), row);
+		if (root_object(&s->roots[row]))
+			rc = visit(c, cid, root_object(&s->roots[row]), row);
 	at = a64_load_relaxed(&s->copy->roots_next);
 	for (uint64_t n = 0; !rc && at && n < (uint64_t)c->pool->segments * PAGES_PER_SEGMENT; n++) {
 		const struct roots_fmt *head;
@@ -238,8 +238,8 @@ int check_each_root(struct check *c, uint32_t cid,
 		head = off_ptr(c->pool, at);
 		rows = (const struct root_fmt *)(head + 1);
 		for (uint64_t i = 0; !rc && i < head->rows && i < page_bytes / sizeof(*rows) - 1; i++, row++)
-			if (a64_load_relaxed(&rows[i].object))
-				rc = visit(c, cid, a64_load_relaxed(&rows[i].object), row);
+			if (root_object(&rows[i]))
+				rc = visit(c, cid, root_object(&rows[i]), row);
 		at = a64_load_relaxed(&head->next);
 	}
 	return rc;

@@ -117,6 +117,10 @@ static void counts(struct check *c, const struct check_run *run)
 		if (c->holder[ordinal] == CHECK_HOLDER_OTHER && !(bits & CHECK_EXPOSED))
 			check_problem(c, "object 0x%" PRIx64 " is not exposed, yet not only one client's roots refer "
 				      "to it", off);
+		if (c->holder[ordinal] && c->holder[ordinal] != CHECK_HOLDER_OTHER && !(bits & CHECK_EXPOSED) &&
+		    !owned_by(c, off, c->holder[ordinal]))
+			check_problem(c, "object 0x%" PRIx64 " is not exposed, yet not in a segment of slot %u, its holder",
+				      off, c->holder[ordinal]);
 	}
 }
 

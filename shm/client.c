@@ -64,6 +64,16 @@ static int has_membarrier(void)
 	return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
 }
 
+/* The child's copies take the long ways, which refuse them. */
+static void forked(struct pool *pool)
+{
+	for (uint32_t cid = 1; cid <= pool->slots; cid++)
+		if (pool->own[cid]) {
+			pool->own[cid]->short_rows = 0;
+			pool->own[cid]->short_bytes = 0;
+		}
+}
+
 static struct client *handle_new(struct pool *pool, uint32_t cid)
 {
 	struct client *c = aligned_alloc(64, (sizeof(*c) + 63) & ~63ul);
@@ -73,11 +83,20 @@ static struct client *handle_new(struct pool *pool, uint32_t cid)
 		return NULL;
 	memset(c, 0, sizeof(*c));
 	c->pool = pool;
+	pool->fork_hook = forked;
 	c->base = pool->base;
 	c->cid = cid;
 	c->tag = (uint64_t)cid << OFFSET_BITS;
 	c->segment_table = pool->segment_table;
-	c->row_limit = pool->heap_bytes >> 4;
+	c->link_base = (char *)((uintptr_t)pool->base - STAMP_LINK);
+	c->free_base = (char *)((uintptr_t)pool->base - ROOT_FREE);
+	c->tag_free = c->tag ^ ROOT_FREE;
+	c->rows = (pool->heap_bytes >> 4) - 1;
+	if (!pool->host) {
+		c->short_rows = c->rows;
+		c->short_bytes = CLIENT_SHORT_BYTES;
+	}
+	c->segment_mask = ~((1ull << pool->segment_shift) - 1);
 	c->segment_mine = (uint32_t)segment_value(SEGMENT_OWNED, cid, 0);
 	c->segment_shift = pool->segment_shift;
 	c->page_shift = pool->page_shift;

@@ -19,6 +19,7 @@
 #include "pool.h"
 
 #define BINS 97u	/* size classes of alloc.c */
+#define CLIENT_SHORT_BYTES 496u	/* largest payload for alloc_short() */
 
 struct mapping;
 
@@ -29,17 +30,23 @@ struct client {
 	uint64_t tag;	/* cid << OFFSET_BITS: upper bits of this client's handles */
 	uint64_t era;	/* copy of *era_word */
 	struct a64 *era_word;
-	uint64_t root_free;	/* offset of the first free row, 0: none */
+	uint64_t root_free;	/* ROOT_FREE | offset of the first free row, 0: none */
 	struct slot_fmt *slot;
 	struct segment_fmt *segment_table;
-	uint64_t row_limit;	/* heap_bytes / 16 */
+	uint64_t rows;	/* heap_bytes / 16 - 1: see root_plausible() */
+	uint64_t short_rows;	/* the same, and 0 where the shortest paths do not apply: the pool is host, or forked */
+	uint64_t short_bytes;	/* CLIENT_SHORT_BYTES, or 0 likewise */
+	char *link_base;	/* base - STAMP_LINK: to this a link is added as it is */
+	char *free_base;	/* base - ROOT_FREE: to this root_free */
+	uint64_t tag_free;	/* makes a handle of root_free, and back, by exclusive or */
+	uint64_t segment_mask;	/* offset of a segment: what is left of an offset in it */
 	uint32_t segment_mine;	/* low half of the word of a segment this client owns */
 	uint32_t segment_shift;
 	uint32_t page_shift;
 	uint32_t cid;
 	uint32_t tidy;	/* a sweep is due; page_tidy() */
-	uint32_t emptied;	/* times a run lost its last used block since the last sweep */
-	uint32_t sweep_at;	/* how many such times make a sweep due */
+	uint32_t emptied;	/* runs that lost their last used block since the last sweep; pages, in adopted segments */
+	uint32_t sweep_at;	/* how many of them make a sweep due */
 	struct page_fmt *bin[BINS];	/* first run with room of each size class, or NULL */
 
 	struct a64 *row;	/* era row */

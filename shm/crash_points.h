@@ -44,7 +44,6 @@
 	X(page, pop_freed)                                                                         \
 	X(page, popped)                                                                            \
 	X(alloc, rooted)                                                                           \
-	X(alloc, live_value)                                                                       \
 	X(alloc, live)                                                                             \
 	X(alloc, freed)                                                                            \
 	X(alloc, unrooted)                                                                         \

@@ -27,7 +27,7 @@
 #include "atomic.h"
 
 #define FORMAT_MAGIC 0x006d68736c786300ull	/* "\0cxlshm\0" */
-#define FORMAT_VERSION 1u
+#define FORMAT_VERSION 2u
 #define FORMAT_COMPAT 0ull	/* feature bits that may be ignored */
 #define FORMAT_INCOMPAT 0ull	/* feature bits that must be known */
 
@@ -48,7 +48,8 @@
 #define STAMP_ERA_BITS 52u
 #define STAMP_ERA_MASK ((1ull << STAMP_ERA_BITS) - 1)
 #define STAMP_CID_NONE 0u	/* never written by a client */
-#define STAMP_CID_LINK 0xfffu	/* the era is a link, offset / 16: matches nobody's stamp */
+#define STAMP_CID_LINK 0xfffu	/* the era is a link, an offset: matches nobody's stamp */
+#define STAMP_LINK ((uint64_t)STAMP_CID_LINK << STAMP_ERA_BITS)
 
 static inline uint64_t stamp_make(uint32_t cid, uint64_t era)
 {
@@ -67,12 +68,12 @@ static inline uint64_t stamp_era(uint64_t stamp)
 
 static inline uint64_t stamp_link(uint64_t off)
 {
-	return (uint64_t)STAMP_CID_LINK << STAMP_ERA_BITS | off >> 4;
+	return STAMP_LINK | off;
 }
 
 static inline uint64_t stamp_link_off(uint64_t stamp)
 {
-	return (stamp & STAMP_ERA_MASK) << 4;
+	return stamp & STAMP_ERA_MASK;
 }
 
 /* ---- superblock ---- */
@@ -192,11 +193,21 @@ struct cell_fmt {	/* a counted reference that many clients may change */
 };
 
 struct root_fmt {
-	struct a64 object;	/* 0 | object offset, 0: free; W: slot; R: recovery, check, inspection */
-	struct a64 local;	/* 8 | local copies, or when free the next free row; W, R: slot; means nothing
-				   to recovery */
+	struct a64 object;	/* 0 | object offset; 0: none; ROOT_FREE | offset of the next free row: none, and free;
+				   W: slot; R: recovery, check, inspection */
+	struct a64 local;	/* 8 | local copies, 1 in a free row; W, R: slot; means nothing to recovery */
 };
 static_assert(sizeof(struct root_fmt) == 16, "format");
+
+#define ROOT_FREE (1ull << 63)
+
+/* The object that a row refers to, 0: none. */
+static inline uint64_t root_object(const struct root_fmt *row)
+{
+	uint64_t object = a64_load_relaxed(&row->object);
+
+	return object & ROOT_FREE ? 0 : object;
+}
 
 struct roots_fmt {	/* head of a page of further roots; rows fill the page behind it */
 	struct a64 next;	/* 0 | next such page of this slot; W: slot, before it is linked; R: recovery */
@@ -328,9 +339,9 @@ struct page_fmt {
 	uint64_t block_bytes;	/* 16 | header included */
 	uint32_t capacity;	/* 24 | blocks that fit */
 	struct a32 frontier;	/* 28 | blocks whose headers are valid; W: owner, release, after them; R: adopter, check */
-	uint64_t free;	/* 32 | first block of the owner's free list; links are in the headers' stamps */
-	uint32_t used;	/* 40 | blocks not on it, below the frontier */
-	uint32_t flags;	/* 44 | PAGE_* below */
+	uint64_t free;	/* 32 | the owner's free list: stamp_link() of its first block, 0: empty; the headers' stamps go on */
+	uint32_t used;	/* 40 | blocks not on it, below the frontier; PAGE_UNLISTED above */
+	uint32_t flags;	/* 44 | of entry 0: PAGE_ADOPTED */
 	uint32_t next;	/* 48 | run's neighbours in the owner's list of runs with room: segment << 6 | page */
 	uint32_t prev;	/* 52 | */
 	uint32_t bin;	/* 56 | size class, or BIN_NONE */

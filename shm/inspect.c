@@ -83,7 +83,7 @@ static int count_roots(const struct pool *pool, uint32_t cid, const struct slot_
 	for (;;) {
 		rc = inspect_read(pool, at, row, rows * sizeof(*row));
 		for (uint64_t i = 0; !rc && i < rows; i++) {
-			uint64_t to = a64_load_relaxed(&row[i].object);
+			uint64_t to = root_object(&row[i]);
 
 			*count += object ? to == object : to != 0;
 		}

@@ -31,7 +31,7 @@ static void list_push(struct client *c, struct page_fmt *run)
 	if (head)
 		head->prev = page_id(c, run);
 	c->bin[run->bin] = run;
-	run->flags |= PAGE_LISTED;
+	run->used &= ~PAGE_UNLISTED;
 }
 
 /* Behind the first: the run in use stays in use. */
@@ -48,12 +48,12 @@ static void list_push_second(struct client *c, struct page_fmt *run)
 	if (head->next)
 		page_by_id(c, head->next)->prev = page_id(c, run);
 	head->next = page_id(c, run);
-	run->flags |= PAGE_LISTED;
+	run->used &= ~PAGE_UNLISTED;
 }
 
 void page_unlist(struct client *c, struct page_fmt *run)
 {
-	if (!(run->flags & PAGE_LISTED))
+	if (run->used & PAGE_UNLISTED)
 		return;
 	if (run->next)
 		page_by_id(c, run->next)->prev = run->prev;
@@ -62,7 +62,7 @@ void page_unlist(struct client *c, struct page_fmt *run)
 	else
 		c->bin[run->bin] = run->next ? page_by_id(c, run->next) : NULL;
 	run->next = run->prev = 0;
-	run->flags &= ~PAGE_LISTED;
+	run->used |= PAGE_UNLISTED;
 }
 
 /* ---- runs ---- */
@@ -107,7 +107,7 @@ static struct page_fmt *run_open(struct client *c, uint32_t segment, uint32_t p,
 	run->block_bytes = block_bytes;
 	run->capacity = capacity;
 	run->free = 0;
-	run->used = 0;
+	run->used = PAGE_UNLISTED;
 	run->flags = 0;
 	run->next = run->prev = 0;
 	run->bin = bin;
@@ -185,7 +185,7 @@ int page_run_new(struct client *c, uint32_t pages, uint64_t block_bytes, uint32_
 /* Is this a span of segments whose block is free? */
 static int span_empty(struct client *c, uint32_t segment)
 {
-	return segment_span_of(c->pool, segment) > 1 && !segment_pages(c->pool, segment)[1].used;
+	return segment_span_of(c->pool, segment) > 1 && !page_used(&segment_pages(c->pool, segment)[1]);
 }
 
 int page_span_new(struct client *c, uint64_t block_bytes, uint32_t first, struct page_fmt **run)
@@ -261,9 +261,9 @@ int page_extend(struct client *c, struct page_fmt *run)
 	block = page_block(c, run, from);
 	for (uint32_t i = 0; i < count; i++) {
 		struct object_fmt *object = off_object(c->pool, block + i * run->block_bytes);
-		uint64_t next = i + 1 < count ? block + (i + 1) * run->block_bytes : run->free;
+		uint64_t next = i + 1 < count ? stamp_link(block + (i + 1) * run->block_bytes) : run->free;
 
-		a128_store_value_then_stamp(&object->word, 0, stamp_link(next));
+		a128_store_value_then_stamp(&object->word, 0, next);
 		persist(c->pool, object, sizeof(*object));
 	}
 	CRASH_POINT(c, page, frontier_headers);
@@ -271,7 +271,7 @@ int page_extend(struct client *c, struct page_fmt *run)
 	a32_store_release(&run->frontier, from + count);
 	persist(c->pool, &run->frontier, sizeof(run->frontier));
 	CRASH_POINT(c, page, frontier_raised);
-	run->free = block;
+	run->free = stamp_link(block);
 	return 1;
 }
 
@@ -288,21 +288,28 @@ static int run_sane(const struct client *c, uint32_t segments, uint32_t p, const
 				     : run->bin < BINS && page_bin_units(run->bin) << 4 == run->block_bytes);
 }
 
-void page_freed_slow(struct client *c, struct page_fmt *run)
+void page_put_slow(struct client *c, struct page_fmt *run)
 {
-	uint32_t id = page_id(c, run);
+	uint32_t id;
 
-	if (run->bin == BIN_NONE) {
-		/* One block of its own size.  An empty span of segments stays for the next like it, until the sweep. */
-		if (run->pages < PAGES_PER_SEGMENT)
-			run_close(c, run);
-		else
-			c->tidy = 1;
-		return;
+	if (run->used & PAGE_UNLISTED) {
+		id = page_id(c, run);
+		if (run->bin == BIN_NONE) {
+			/* One block of its own size.  An empty span of segments stays for the next like it, until the sweep. */
+			if (run->pages < PAGES_PER_SEGMENT)
+				run_close(c, run);
+			else
+				c->tidy = 1;
+		} else if (run_sane(c, segment_span_of(c->pool, id / PAGES_PER_SEGMENT), id % PAGES_PER_SEGMENT, run)) {
+			/* Otherwise a damaged table has kept the run from the lists: page_adopted(). */
+			list_push_second(c, run);
+		}
 	}
-	/* A damaged table has kept the run from the lists: page_adopted(). */
-	if (run_sane(c, segment_span_of(c->pool, id / PAGES_PER_SEGMENT), id % PAGES_PER_SEGMENT, run))
-		list_push_second(c, run);
+	if (page_used(run))
+		return;
+	c->emptied += segment_pages(c->pool, off_segment(c->pool, off_of(c->pool, run)))->flags & PAGE_ADOPTED ? run->pages : 1;
+	if (c->emptied >= c->sweep_at)
+		c->tidy = 1;
 }
 
 /* Does an owned segment hold nothing but empty runs? */
@@ -316,7 +323,7 @@ static int segment_idle(struct client *c, uint32_t segment)
 	for (uint32_t p = 1; p < PAGES_PER_SEGMENT; p++) {
 		uint32_t kind = a32_load_relaxed(&entry[p].kind);
 
-		if (kind == PAGE_ROOTS || (kind == PAGE_BLOCKS && entry[p].used))
+		if (kind == PAGE_ROOTS || (kind == PAGE_BLOCKS && page_used(&entry[p])))
 			return 0;
 	}
 	return 1;
@@ -336,7 +343,7 @@ static void segment_close(struct client *c, uint32_t segment)
 void page_sweep(struct client *c, uint32_t keep)
 {
 	uint32_t kept = 0, spans = 0, idle_max = keep ? keep / (PAGES_PER_SEGMENT - 1) + 1 : 0, idle = 0;
-	uint32_t next, segments = 0, adopted = 0;
+	uint32_t next, segments = 0, adopted = 0, given_back = 0;
 
 	c->emptied = 0;
 	c->tidy = 0;
@@ -351,6 +358,7 @@ void page_sweep(struct client *c, uint32_t keep)
 		if (segment_is_mine(c, s) && segment_pages(c->pool, s)->flags & PAGE_ADOPTED) {
 			if (segment_idle(c, s)) {
 				segment_close(c, s);
+				given_back = 1;
 				continue;
 			}
 			adopted = 1;
@@ -360,15 +368,23 @@ void page_sweep(struct client *c, uint32_t keep)
 		}
 		segments++;
 	}
-	/* A sweep looks at every segment: the more there are, the rarer it comes. */
-	c->sweep_at = adopted ? 1 + segments / 4 : 256 + 64 * segments;
+	/*
+	 * A sweep looks at every segment: the more there are, the rarer it comes.  What was adopted is to go back as it
+	 * empties: soon again while sweeps find some, rarer as they do not, but before a quarter of it has emptied.
+	 */
+	if (!adopted)
+		c->sweep_at = 256 + 64 * segments;
+	else if (given_back)
+		c->sweep_at = 1 + segments / 4;
+	else
+		c->sweep_at = 2 * c->sweep_at < 64 + 16 * segments ? 2 * c->sweep_at : 64 + 16 * segments;
 	for (uint32_t b = 0; b < BINS; b++) {
 		struct page_fmt *run = c->bin[b];
 
 		while (run) {
 			struct page_fmt *after = run->next ? page_by_id(c, run->next) : NULL;
 
-			if (!run->used && (kept += run->pages) > keep) {
+			if (!page_used(run) && (kept += run->pages) > keep) {
 				kept -= run->pages;
 				run_close(c, run);
 			}
@@ -389,7 +405,7 @@ static uint32_t run_rebuild(struct client *c, struct page_fmt *run)
 	uint32_t frontier = a32_load_acquire(&run->frontier);
 
 	run->free = 0;
-	run->used = 0;
+	run->used = PAGE_UNLISTED;
 	run->flags = 0;
 	run->next = run->prev = 0;
 	for (uint32_t i = 0; i < frontier && i < run->capacity; i++) {
@@ -401,11 +417,11 @@ static uint32_t run_rebuild(struct client *c, struct page_fmt *run)
 			continue;
 		}
 		memset(object_payload(object), 0, run->block_bytes - sizeof(*object));
-		a128_store_value_then_stamp(&object->word, 0, stamp_link(run->free));
+		a128_store_value_then_stamp(&object->word, 0, run->free);
 		persist(c->pool, object, sizeof(*object));
-		run->free = block;
+		run->free = stamp_link(block);
 	}
-	return run->used;
+	return page_used(run);
 }
 
 void page_adopted(struct client *c, uint32_t segment, int keep_empty)

@@ -19,14 +19,19 @@
 
 #include "segment.h"
 
-#define PAGE_LISTED 1u	/* page_fmt.flags: on its bin's list */
-#define PAGE_ADOPTED 2u	/* of entry 0: the segment was another's, and is not kept for re-use once it is empty */
+#define PAGE_UNLISTED (1u << 31)	/* page_fmt.used: not on its bin's list, so that freeing in it takes the slow way */
+#define PAGE_ADOPTED 1u	/* page_fmt.flags of entry 0: the segment was another's, and is not kept for re-use once it is empty */
 #define BIN_NONE 0xffffffffu	/* a run with one block of its own size */
+
+static inline uint32_t page_used(const struct page_fmt *run)
+{
+	return run->used & ~PAGE_UNLISTED;
+}
 
 /* The run that holds the block at off; base is the client's, at hand in a register. */
 static inline struct page_fmt *page_at(const struct client *c, char *base, uint64_t off)
 {
-	struct page_fmt *pages = (struct page_fmt *)(base + (off >> c->segment_shift << c->segment_shift));
+	struct page_fmt *pages = (struct page_fmt *)(base + (off & c->segment_mask));
 	struct page_fmt *page = pages + (off >> c->page_shift & (PAGES_PER_SEGMENT - 1));
 
 	if (__builtin_expect(a32_load_relaxed(&page->kind) == PAGE_BODY, 0))
@@ -77,9 +82,11 @@ int page_extend(struct client *c, struct page_fmt *run);
 /* One more segment for the client: an orphan, or a fresh one.  -ENOSPC. */
 int page_more(struct client *c);
 
-/* Freeing a block locally in a run that is on no bin's list: it was full, or has one block of its own size.  Starts no
- * transaction, for one may be open; what is to be given back waits for page_tidy(). */
-void page_freed_slow(struct client *c, struct page_fmt *run) __attribute__((cold));
+/*
+ * The run has just got a block back and was on no bin's list (it was full, or has one block of its own size), or is empty
+ * now.  Starts no transaction, for one may be open; what is to be given back waits for page_tidy().
+ */
+void page_put_slow(struct client *c, struct page_fmt *run) __attribute__((cold, noinline));
 
 /* Take the run off its bin's list: it is full. */
 void page_unlist(struct client *c, struct page_fmt *run);
@@ -142,21 +149,15 @@ static inline uint64_t page_block(const struct client *c, const struct page_fmt 
 
 /*
  * Put a block of the client's own run, whose header may be overwritten, on the free list: FREE, in one header.
+ * 1: page_put_slow() has to follow.
  * Pairs: whoever adopts the segment.  Crash between value and stamp: FREE with an old stamp, which the adopter
  * overwrites.
  */
-static inline void page_put(struct client *c, char *base, struct page_fmt *run, uint64_t block, int host)
+static inline int page_put(struct page_fmt *run, struct object_fmt *object, uint64_t block)
 {
-	struct object_fmt *object = (struct object_fmt *)(base + block);
-
-	a128_store_value_then_stamp(&object->word, 0, stamp_link(run->free));
-	persist_if(host, object, sizeof(*object));
-	run->free = block;
-	run->used--;
-	if (__builtin_expect(!(run->flags & PAGE_LISTED), 0))
-		page_freed_slow(c, run);
-	if (__builtin_expect(!run->used, 0) && ++c->emptied >= c->sweep_at)
-		c->tidy = 1;
+	a128_store_value_then_stamp(&object->word, 0, run->free);
+	run->free = stamp_link(block);
+	return (int32_t)--run->used <= 0;	/* empty, or negative by PAGE_UNLISTED */
 }
 
 /* The same for any client: one that acts for a dead one keeps no lists. */
@@ -165,7 +166,11 @@ static inline void page_free_local(struct client *c, struct page_fmt *run, uint6
 	struct object_fmt *object = off_object(c->pool, block);
 
 	if (!c->acting) {
-		page_put(c, c->base, run, block, c->pool->host);
+		int slow = page_put(run, object, block);
+
+		persist(c->pool, object, sizeof(*object));
+		if (slow)
+			page_put_slow(c, run);
 		return;
 	}
 	a128_store_value_then_stamp(&object->word, 0, stamp_link(0));

@@ -66,7 +66,8 @@ static void fork_child(void)
 			close(p->heap_fd);
 		p->heap_fd = -1;
 		p->forked = 1;
-		p->special = 1;
+		if (p->fork_hook)
+			p->fork_hook(p);
 		/* Its holder may be a thread that the child does not have. */
 		pthread_mutex_init(&p->own_lock, NULL);
 	}
@@ -279,7 +280,6 @@ int pool_map(struct pool *pool, struct cxlshm_error *error)
 	pool->base = base;
 	pool->heap_bytes = super->heap_bytes;
 	pool->host = super->failure_domain == CXLSHM_FAILURE_HOST;
-	pool->special = pool->host;
 	pool->shared = (struct shared_fmt *)(pool->base + SHARED_OFF);
 	pool->hints = (struct a64 *)(pool->base + HINTS_OFF);
 	pool->segment_table = (struct segment_fmt *)(pool->base + super->segment_table_off);

@@ -25,7 +25,7 @@ struct pool {
 	unsigned flags;	/* CXLSHM_READONLY, CXLSHM_SPARSE */
 	int forked;	/* this is the copy in a child of fork(): closed, every call answers -EOWNERDEAD */
 	int host;	/* failure_domain=host: write back before the next step */
-	int special;	/* forked or host: the shortest paths do not apply */
+	void (*fork_hook)(struct pool *pool);	/* in the child of fork(): set by client.c */
 
 	/* geometry, checked when opened */
 	const struct super_fmt *super;	/* &checked: a private copy, so that later damage cannot move it */

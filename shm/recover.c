@@ -119,7 +119,7 @@ static void finish_record(struct client *c)
 /* The dead client's chain of free rows is lost: chain those that hold nothing. */
 static int collect_row(struct client *c, struct root_fmt *row, void *arg)
 {
-	uint64_t off = a64_load_relaxed(&row->object);
+	uint64_t off = root_object(row);
 
 	(void)arg;
 	/* A FREE block of its own segment: an allocation that did not happen, or a release that did. */
@@ -138,13 +138,13 @@ static int collect_row(struct client *c, struct root_fmt *row, void *arg)
 
 static int drop_row(struct client *c, struct root_fmt *row, void *arg)
 {
-	uint64_t off = a64_load_relaxed(&row->object);
+	uint64_t off = root_object(row);
 
 	(void)arg;
 	if (!off)
 		return 0;
 	c->done.references++;
-	if (alloc_release_private(c, row, off_of(c->pool, row), 0)) {
+	if (alloc_release_private(c, row, off_of(c->pool, row))) {
 		c->done.objects++;
 	} else {
 		ref_detach(c, &row->object, off);

@@ -2,8 +2,7 @@
 /*
  * root: a client's table of references, and the handles made of it.
  *
- * A row is in use while its object is not 0.  Free rows are chained through `local`, privately; after a death they are
- * told by object == 0.  The first rows are in the slot's area, more in pages of the client's own segments.
+ * A row is in use while root_object() says so.  Free rows are chained, privately; after a death they are told by the same.  The first rows are in the slot's area, more in pages of the client's own segments.
  *
  * A handle is {cid, offset of the row}: checked in a few instructions, and of no use to another client.
  */
@@ -29,11 +28,11 @@ static inline cxlshm_ref root_ref(const struct client *c, const struct root_fmt 
 
 /*
  * Could this be the offset of a row: in the heap, a multiple of 16, not 0, and by its upper bits this client's?  One
- * rotation and one comparison.
+ * rotation and one comparison.  rows: client.rows or .short_rows.
  */
-static inline int root_plausible(const struct client *c, uint64_t off)
+static inline int root_plausible(uint64_t off, uint64_t rows)
 {
-	return (off >> 4 | off << 60) - 1 < c->row_limit - 1;
+	return (off >> 4 | off << 60) - 1 < rows;
 }
 
 /* The row of a handle, NULL if it is not this client's or not in use. */
@@ -42,10 +41,10 @@ static inline struct root_fmt *root_of(const struct client *c, cxlshm_ref ref)
 	uint64_t off = ref ^ c->tag;
 	struct root_fmt *row;
 
-	if (__builtin_expect(!root_plausible(c, off), 0))
+	if (__builtin_expect(!root_plausible(off, c->rows), 0))
 		return NULL;
 	row = root_at(c, off);
-	return a64_load_relaxed(&row->object) ? row : NULL;
+	return (int64_t)a64_load_relaxed(&row->object) > 0 ? row : NULL;	/* neither ROOT_FREE nor 0 */
 }
 
 /* Take a row, empty: it is in use from the moment its object is set. */
@@ -59,8 +58,9 @@ static inline int root_take(struct client *c, struct root_fmt **out)
 		if (rc)
 			return rc;
 	}
-	row = root_at(c, c->root_free);
-	c->root_free = a64_load_relaxed(&row->local);
+	row = root_at(c, c->root_free & ~ROOT_FREE);
+	c->root_free = a64_load_relaxed(&row->object);
+	a64_store_relaxed(&row->object, 0);
 	*out = row;
 	return 0;
 }
@@ -68,8 +68,9 @@ static inline int root_take(struct client *c, struct root_fmt **out)
 /* Give back an empty row. */
 static inline void root_give(struct client *c, struct root_fmt *row)
 {
-	a64_store_relaxed(&row->local, c->root_free);
-	c->root_free = off_of(c->pool, row);
+	a64_store_relaxed(&row->object, c->root_free);
+	a64_store_relaxed(&row->local, 1);
+	c->root_free = off_of(c->pool, row) | ROOT_FREE;
 }
 
 /*

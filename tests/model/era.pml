@@ -43,10 +43,13 @@ Roots root[N+1];
 byte top[N+1];                  /* the dead list: here never longer than one */
 bit lock[N+1], taken[N+1], helped;
 byte lives = 0;
+#ifdef WATCH_LIFE
+byte nth[O+1];                 /* which of its lives an object is in: for the assertion only */
+#endif
 
-inline hload(OB) { d_step { hc = H[OB].cid; he = H[OB].era; hn = H[OB].cnt; hs = H[OB].st } }
+inline hload(OB) { d_step { hc = H[OB].cid; he = H[OB].era; hn = H[OB].cnt; hs = H[OB].st; hx = H[OB].exposed } }
 inline hput(OB, CNT) { H[OB].cid = me; H[OB].era = ERA; H[OB].cnt = CNT }
-#define HSAME(OB) (H[OB].cid == hc && H[OB].era == he && H[OB].cnt == hn && H[OB].st == hs)
+#define HSAME(OB) (H[OB].cid == hc && H[OB].era == he && H[OB].cnt == hn && H[OB].st == hs && H[OB].exposed == hx)
 
 /* rule 6: a plain store may replace the CAS only while no other client can reach the object */
 #ifdef BUG_6_COUNT_ONE
@@ -89,13 +92,29 @@ inline acquire(D) {
 #endif
 	      break
 	   :: else ->
+#ifdef WATCH_LIFE
+	      CR; d_step { hc = H[wv].cid; he = H[wv].era; hn = H[wv].cnt; hs = H[wv].st; hx = H[wv].exposed; hl = nth[wv] } ob = wv;
+#else
 	      CR; hload(wv); ob = wv;
+#endif
 #ifdef BUG_5_NO_RECHECK
 	      ok = 1;
 #else
 	      CR; d_step { ok = (cell.v == wv && cell.cid == wc && cell.era == we) }
 #endif
-	      if :: ok -> raise(ob, D); if :: ok -> break :: else fi :: else fi
+	      if
+	      :: ok ->
+		 raise(ob, D);
+		 if
+		 :: ok ->
+#ifdef WATCH_LIFE
+		    assert(nth[ob] == hl);        /* the object that the cell held, not another one in its place */
+#endif
+		    break
+		 :: else
+		 fi
+	      :: else
+	      fi
 	   fi
 	od
 }
@@ -123,7 +142,15 @@ inline move(S, D) {
 inline swap(D) {
 	ob = root[me].t[D];
 #ifndef BUG_6_NO_EXPOSE
-	if :: ob != 0 && !H[ob].exposed -> CR; H[ob].exposed = 1 :: else fi;
+	if
+	:: ob != 0 && !H[ob].exposed ->
+#ifdef BUG_6_EXPOSE_NO_STAMP
+	   CR; H[ob].exposed = 1
+#else
+	   atomic { CR; d_step { H[ob].exposed = 1; H[ob].cid = me; H[ob].era = ERA } CR; bump() }
+#endif
+	:: else
+	fi;
 #endif
 	do
 	:: load(cell);
@@ -187,21 +214,30 @@ inline detach(D) {
 }
 
 #define HELD(b) (root[me].t[0] == b || root[me].t[1] == b)
-/* the root points at the block, then the header becomes LIVE, then the bump */
+/* the root points at the block, then the header becomes LIVE; its stamp stays the free list's link until it is exposed */
 inline alloc(D) {
 	ob = 0;
 	if :: H[me].st == FREE && OWNER(me) == me && me <= O && !HELD(me) -> ob = me :: else fi;
 	if
 	:: ob != 0 -> atomic {
 		CR; root[me].t[D] = ob; CR;
-		d_step { H[ob].st = LIVE; H[ob].cid = me; H[ob].era = ERA; H[ob].cnt = 1; H[ob].exposed = 0 }
-		CR; bump() }
+		d_step {
+			H[ob].st = LIVE; H[ob].cnt = 1; H[ob].exposed = 0;
+#ifdef WATCH_LIFE
+			nth[ob]++
+#endif
+		} }
 	:: else
 	fi
 }
 
-#define LOCALS WORD_LOCALS; byte hc, he, hn, hs, ob, n, d
-#define FORGET wv = 0; wc = 0; we = 0; ok = 0; hc = 0; he = 0; hn = 0; hs = 0; ob = 0; k = 0; d = 0
+#ifdef WATCH_LIFE
+#define LIFE_LOCAL ; byte hl
+#else
+#define LIFE_LOCAL
+#endif
+#define LOCALS WORD_LOCALS; byte hc, he, hn, hs, ob, n, d; bit hx LIFE_LOCAL
+#define FORGET wv = 0; wc = 0; we = 0; ok = 0; hc = 0; he = 0; hn = 0; hs = 0; hx = 0; ob = 0; k = 0; d = 0
 
 /*
  * One client: its life, its orderly end, and, if it dies, whoever then acts as
@@ -299,6 +335,9 @@ init {
 	atomic {
 		i = 1; do :: i <= N -> E[i].seen[i] = 1; taken[i] = 1; i++ :: else -> break od;
 		H[1].st = LIVE; H[1].cnt = 1; H[1].exposed = 1; cell.v = 1;     /* object 1: held by the cell only */
+#ifdef WATCH_LIFE
+		H[1].cid = LINK;                                                /* as an object that was never counted up or down */
+#endif
 #ifdef START_HELD
 		H[2].st = LIVE; H[2].cnt = 1; root[2].t[0] = 2;                 /* object 2: private to client 2 */
 #endif

@@ -351,7 +351,7 @@ static void drop_all(struct world *w, unsigned i)
 	for (uint64_t r = 0; r < SLOT_ROOTS_BYTES / sizeof(struct root_fmt); r++) {
 		struct root_fmt *row = root_at(c, off + r * sizeof(*row));
 
-		if (a64_load_relaxed(&row->object))
+		if (root_object(row))
 			ref_drop_row(c, row);
 	}
 	for (uint32_t e = 0; e < EXPORTS; e++) {

@@ -120,6 +120,11 @@ DAMAGE(cell_stamp_future)
 {
 	a128_store_stamp_release(&object_cell(world_object(w, w->root), 3)->word, stamp_make(2, 1000));
 }
+DAMAGE(exposed_with_link)
+{
+	a128_store_stamp_release(&world_object(w, w->one)->word, stamp_link(w->free0));
+}
+DAMAGE(private_elsewhere) { world_set_header(w, w->orphan, world_header(w, w->orphan) & ~OBJECT_EXPOSED); }
 DAMAGE(object_leaked) { a64_store_relaxed(&w->roots[2].object, 0); }
 DAMAGE(cycle)
 {
@@ -255,6 +260,8 @@ static struct damage damages[] = {
 	D(not_exposed, "is not exposed"),
 	D(slots_too_many, "100000 slots do not fit"),
 	D(stamp_future, "has a stamp from the future"),
+	D(exposed_with_link, "has a stamp from the future"),
+	D(private_elsewhere, "not in a segment of slot 1"),
 	D(stamp_of_nobody, "has a stamp from the future"),
 	D(cell_stamp_future, "slot 3 has a stamp from the future"),
 	D(object_leaked, "has count 1, but 0 references"),

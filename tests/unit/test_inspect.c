@@ -68,16 +68,18 @@ static void clients_are_listed_with_what_they_hold(void **state)
 	assert_int_equal(cxlshm_join(f->pool, "a name", 0, &second), 0);
 	for (int i = 0; i < 3000; i++)
 		assert_int_equal(cxlshm_alloc(second, 100, &ref), 0);
+	for (int i = 0; i < 50; i++)
+		assert_int_equal(cxlshm_attach(second, ref, &ref), 0);
 	assert_int_equal(cxlshm_each_client(f->pool, see_client, &seen), 0);
 	assert_int_equal(seen.clients, 2);
 	assert_int_equal(seen.alive, 2);
 	assert_int_equal(seen.client.id, cxlshm_client_id(second));
 	assert_string_equal(seen.client.name, "a_name");
 	assert_int_equal(seen.client.pid, getpid());
-	assert_int_equal(seen.client.references, 3000);
+	assert_int_equal(seen.client.references, 3050);
 	assert_int_equal(seen.client.allocations, 3000);
 	assert_true(seen.client.segments >= 1);
-	assert_true(seen.client.era > 3000);
+	assert_true(seen.client.era > 50);
 	assert_true(seen.client.joined_ns > 1600000000000000000ull);
 	seen.stop = 42;
 	seen.clients = 0;

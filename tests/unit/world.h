@@ -195,7 +195,7 @@ static inline void world_data_objects(struct world *w)
 	a128_store_value_then_stamp(&world_object(w, w->free0)->word, 0, stamp_link(w->free1));
 	a128_store_value_then_stamp(&world_object(w, w->free1)->word, 0, stamp_link(at + 9 * 64));
 	a128_store_value_then_stamp(&world_object(w, at + 9 * 64)->word, 0, stamp_link(0));
-	p->free = w->free0;
+	p->free = stamp_link(w->free0);
 	p->used = WORLD_FRONTIER - 3;
 }
 
