@@ -85,21 +85,10 @@ int cxlshm_dup(struct cxlshm_client *client, cxlshm_ref ref)
 int cxlshm_attach(struct cxlshm_client *client, cxlshm_ref ref, cxlshm_ref *out)
 {
 	struct client *c = api_client(client);
-	struct root_fmt *row, *to;
+	struct root_fmt *row;
 	int rc = api_row(c, ref, &row);
 
-	if (rc)
-		return rc;
-	rc = root_take(c, &to);
-	if (rc)
-		return rc;
-	rc = ref_attach(c, a64_load_relaxed(&row->object), to);
-	if (rc) {
-		root_give(c, to);
-		return rc;
-	}
-	*out = root_ref(c, to);
-	return 0;
+	return rc ? rc : ref_attach_new(c, a64_load_relaxed(&row->object), out);
 }
 
 static int __attribute__((noinline)) release_long(struct client *c, uint64_t off)
@@ -114,8 +103,8 @@ static int __attribute__((noinline)) release_long(struct client *c, uint64_t off
 	local = a64_load_relaxed(&row->local);
 	if (local > 1)
 		a64_store_relaxed(&row->local, local - 1);
-	else if (!alloc_release_private(c, row, off))
-		ref_drop_row(c, row);
+	else if (c->short_rows || !alloc_release_private(c, row, off))	/* the short path has tried, if there is one */
+		ref_drop_held(c, row);
 	return 0;
 }
 
@@ -236,14 +225,12 @@ static cxlshm_ref row_result(struct client *c, struct root_fmt *row)
 		root_give(c, row);
 		return 0;
 	}
-	a64_store_relaxed(&row->local, 1);
 	return root_ref(c, row);
 }
 
 int cxlshm_field_load(struct cxlshm_client *client, cxlshm_ref holder, uint32_t index, cxlshm_ref *ref)
 {
 	struct client *c = api_client(client);
-	struct root_fmt *row;
 	struct a64 *slot;
 	uint64_t target;
 	int rc = find_slot(c, holder, index, 0, &slot);
@@ -255,16 +242,7 @@ int cxlshm_field_load(struct cxlshm_client *client, cxlshm_ref holder, uint32_t 
 		*ref = 0;
 		return 0;
 	}
-	rc = root_take(c, &row);
-	if (rc)
-		return rc;
-	rc = ref_attach(c, target, row);
-	if (rc) {
-		root_give(c, row);
-		return rc;
-	}
-	*ref = root_ref(c, row);
-	return 0;
+	return ref_attach_new(c, target, ref);
 }
 
 int cxlshm_field_store(struct cxlshm_client *client, cxlshm_ref holder, uint32_t index, cxlshm_ref ref)

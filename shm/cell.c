@@ -6,17 +6,14 @@
 
 int cell_take(struct client *c, const struct cell_seen *seen, uint64_t off, struct root_fmt *row)
 {
-	struct object_fmt *object;
 	struct stamped old, again;
-	struct redo_fmt *r;
 
 	if (__builtin_expect(!off_is_object(c->pool, off), 0)) {
 		/* Followed through something removed meanwhile, or a damaged pool: the cell tells. */
 		again = a128_load_acquire(&seen->cell->word);
 		return again.value == seen->word.value && again.stamp == seen->word.stamp ? -EUCLEAN : -EAGAIN;
 	}
-	object = off_object(c->pool, off);
-	old = a128_load_halves(&object->word);
+	old = a128_load_halves(&off_object(c->pool, off)->word);
 	CRASH_POINT(c, cell, load_read);
 	/*
 	 * Rule 5.  The cell's stamp is unique, so if it is the same now, the cell held its reference throughout, and the
@@ -25,26 +22,9 @@ int cell_take(struct client *c, const struct cell_seen *seen, uint64_t off, stru
 	again = a128_load_acquire(&seen->cell->word);
 	if (again.value != seen->word.value || again.stamp != seen->word.stamp)
 		return -EAGAIN;
-	if (!ref_header_live(old.value))
-		return -EUCLEAN;
-	if (object_count(old.value) == OBJECT_COUNT_MAX)
-		return -EOVERFLOW;
-	r = redo_begin(c, REDO_ATTACH);
-	r->word = off_of(c->pool, &object->word);
-	r->loc = off_of(c->pool, &row->object);
-	r->object = off;
-	redo_seal(c, r);
-	/* Pairs and Crash: as in ref_attach(). */
-	if (!era_cas(c, &object->word, old, old.value + 1)) {
-		era_bump(c);	/* given up: rule 3 */
-		return -EAGAIN;
-	}
-	CRASH_POINT(c, ref, attach_counted);
-	a64_store_relaxed(&row->local, 1);
-	ref_apply_attach(c, r);
-	era_bump(c);
-	a64_count(&c->slot->attaches);
-	return 0;
+	if (__builtin_expect(!ref_header_attachable(old.value), 0))
+		return ref_header_live(old.value) ? -EOVERFLOW : -EUCLEAN;
+	return ref_attach_seen(c, off, old, row);
 }
 
 int cell_load(struct client *c, struct cell_fmt *cell, struct root_fmt *row)
@@ -100,7 +80,6 @@ int cell_exchange(struct client *c, struct cell_fmt *cell, struct stamped seen, 
 		return -EAGAIN;
 	}
 	CRASH_POINT(c, cell, exchange_swapped);
-	a64_store_relaxed(&row->local, 1);
 	cell_apply_exchange(c, r);
 	era_bump(c);
 	return 0;

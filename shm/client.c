@@ -86,6 +86,7 @@ static struct client *handle_new(struct pool *pool, uint32_t cid)
 	pool->fork_hook = forked;
 	c->base = pool->base;
 	c->cid = cid;
+	c->slots = pool->slots;
 	c->tag = (uint64_t)cid << OFFSET_BITS;
 	c->segment_table = pool->segment_table;
 	c->link_base = (char *)((uintptr_t)pool->base - STAMP_LINK);
@@ -172,11 +173,8 @@ static int claim_slot(struct pool *pool, uint32_t cid, const char *name, struct 
 	rc = -EAGAIN;
 	if ((state & 0xff) != SLOT_FREE)
 		goto drop;
-	c->era = a64_load_acquire(c->era_word);
-	if (!c->era) {
-		c->era = 1;
+	if (!client_era(c))
 		a64_store_release(c->era_word, 1);
-	}
 	a64_store_release(&c->slot->reading, 0);
 	copy_name(c->slot->name, name ? name : program_invocation_short_name);
 	a64_store_relaxed(&c->slot->pid, (uint64_t)getpid());
@@ -244,7 +242,6 @@ int client_take_over(struct pool *pool, uint32_t cid, struct client **out)
 	if (!c)
 		goto unlock;
 	c->acting = 1;
-	c->era = a64_load_acquire(c->era_word);
 	pool->own[cid] = c;
 	*out = c;
 	rc = 0;

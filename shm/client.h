@@ -28,7 +28,6 @@ struct client {
 	char *base;
 	struct pool *pool;
 	uint64_t tag;	/* cid << OFFSET_BITS: upper bits of this client's handles */
-	uint64_t era;	/* copy of *era_word */
 	struct a64 *era_word;
 	uint64_t root_free;	/* ROOT_FREE | offset of the first free row, 0: none */
 	struct slot_fmt *slot;
@@ -44,6 +43,7 @@ struct client {
 	uint32_t segment_shift;
 	uint32_t page_shift;
 	uint32_t cid;
+	uint32_t slots;	/* of the pool */
 	uint32_t tidy;	/* a sweep is due; page_tidy() */
 	uint32_t emptied;	/* runs that lost their last used block since the last sweep; pages, in adopted segments */
 	uint32_t sweep_at;	/* how many of them make a sweep due */
@@ -64,6 +64,12 @@ struct client {
 
 	struct cxlshm_recovery done;	/* counted while retiring */
 };
+
+/* The client's own era: nobody else writes it while the client lives. */
+static inline uint64_t client_era(const struct client *c)
+{
+	return a64_load_relaxed(c->era_word);
+}
 
 /*
  * Take a free slot and its lock.  name may be NULL.

@@ -1,22 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The slow half of publishing, and the question recovery asks.
+ * The question that recovery asks.
  */
 #include "era.h"
-
-void era_publish_slow(struct client *c, uint64_t stamp)
-{
-	uint32_t cid = stamp_cid(stamp);
-	uint64_t era = stamp_era(stamp);
-
-	/* NONE was never written by a client; a LINK, or anything else out of range, belongs to nobody. */
-	if (cid == STAMP_CID_NONE || cid > c->pool->slots)
-		return;
-	if (a64_load_relaxed(&c->row[cid]) >= era)
-		return;
-	a64_store_release(&c->row[cid], era);
-	persist(c->pool, &c->row[cid], sizeof(c->row[cid]));
-}
 
 int era_landed(const struct pool *pool, uint32_t cid, uint64_t era, const struct a128 *word)
 {

@@ -6,6 +6,9 @@
  * Before overwriting somebody else's stamp a writer notes it in its own era row.  So "did client i's write in
  * era e land?" has an answer at any later time: the word still shows the stamp, or somebody's row has i at e or more.
  *
+ * What ends in _if takes `host`: write back, as in failure_domain=host.  Where it is a constant, the short paths of ref.c
+ * and cell.c have nothing of it.
+ *
  * Progress: publish and bump are wait-free; a loop around era_cas() is lock-free, for a failed CAS means that
  * another client's succeeded.
  */
@@ -16,40 +19,58 @@
 
 static inline uint64_t era_stamp(const struct client *c)
 {
-	return stamp_make(c->cid, c->era);
+	return stamp_make(c->cid, client_era(c));
 }
 
-void era_publish_slow(struct client *c, uint64_t stamp);
-
 /*
- * Note that the stamp was seen, before it is overwritten (rule 2).
+ * Note that the stamp was seen, before it is overwritten (rule 2).  NONE was never written by a client; a LINK, or anything
+ * else out of range, belongs to nobody.
  * Pairs: era_landed() reads the rows after the word.
  * Crash: a note about a write that did take place: true for ever, harmless.
  */
+static inline void era_publish_if(struct client *c, uint64_t stamp, int host)
+{
+	uint32_t cid = stamp_cid(stamp);
+
+	if (cid == c->cid || cid - 1 >= c->slots || a64_load_relaxed(&c->row[cid]) >= stamp_era(stamp))
+		return;
+	a64_store_release(&c->row[cid], stamp_era(stamp));
+	persist_if(host, &c->row[cid], sizeof(c->row[cid]));
+}
+
 static inline void era_publish(struct client *c, uint64_t stamp)
 {
-	if (stamp_cid(stamp) != c->cid)
-		era_publish_slow(c, stamp);
+	era_publish_if(c, stamp, c->pool->host);
 }
 
 /* Replace old by {value, my stamp}; 1 if that took place. */
-static inline int era_cas(struct client *c, struct a128 *word, struct stamped old, uint64_t value)
+static inline int era_cas_if(struct client *c, struct a128 *word, struct stamped old, uint64_t value, int host)
 {
-	era_publish(c, old.stamp);
+	era_publish_if(c, old.stamp, host);
 	CRASH_POINT(c, era, published);
 	if (!a128_cas(word, old, (struct stamped){value, era_stamp(c)}))
 		return 0;
-	persist(c->pool, word, sizeof(*word));
+	persist_if(host, word, sizeof(*word));
 	return 1;
 }
 
-/* The same where nobody else can write the word: one plain 16-byte store, so that a crash leaves all of it or nothing. */
-static inline void era_store(struct client *c, struct a128 *word, uint64_t old_stamp, uint64_t value)
+static inline int era_cas(struct client *c, struct a128 *word, struct stamped old, uint64_t value)
 {
-	era_publish(c, old_stamp);
+	return era_cas_if(c, word, old, value, c->pool->host);
+}
+
+/* The same where nobody else can write the word: one plain 16-byte store, so that a crash leaves all of it or nothing. */
+static inline void era_store_if(struct client *c, struct a128 *word, uint64_t old_stamp, uint64_t value, int host)
+{
+	era_publish_if(c, old_stamp, host);
 	CRASH_POINT(c, era, published);
 	a128_store_release(word, (struct stamped){value, era_stamp(c)});
-	persist(c->pool, word, sizeof(*word));
+	persist_if(host, word, sizeof(*word));
+}
+
+static inline void era_store(struct client *c, struct a128 *word, uint64_t old_stamp, uint64_t value)
+{
+	era_store_if(c, word, old_stamp, value, c->pool->host);
 }
 
 /*
@@ -58,8 +79,7 @@ static inline void era_store(struct client *c, struct a128 *word, uint64_t old_s
  */
 static inline void era_bump_if(struct client *c, int host)
 {
-	c->era++;
-	a64_store_release(c->era_word, c->era);
+	a64_store_release(c->era_word, client_era(c) + 1);
 	persist_if(host, c->era_word, sizeof(*c->era_word));
 	CRASH_POINT(c, era, bumped);
 }

@@ -172,17 +172,18 @@ enum redo_op {	/* names of operations a record can carry; see redo.h for the mea
 
 struct redo_fmt {	/* all W: the slot; R: who recovers it */
 	struct a64 era;	/* 0 | sealed if equal to the slot's own era; release, after the fields below */
-	uint32_t op;	/* 8 | enum redo_op */
+	uint16_t op;	/* 8 | enum redo_op */
+	uint16_t has_todo;	/* 10 | todo replaces the slot's when the record is applied */
 	uint32_t phase;	/* 12 | DETACH: 1 once the count is known to have reached zero */
 	uint64_t word;	/* 16 | the stamped word whose CAS commits; 0: committed by its seal */
 	uint64_t loc;	/* 24 | the 8-byte word that holds the reference */
 	uint64_t object;	/* 32 | */
 	uint64_t next;	/* 40 | */
 	uint64_t aux;	/* 48 | */
-	uint32_t has_todo;	/* 56 | todo replaces the slot's when the record is applied */
-	uint32_t pad;
+	uint64_t pad;
 	struct todo_fmt todo;	/* 64 | */
 };
+static_assert(offsetof(struct redo_fmt, phase) == 12, "format");
 static_assert(offsetof(struct redo_fmt, word) == 16, "format");
 static_assert(offsetof(struct redo_fmt, todo) == 64, "format");
 static_assert(sizeof(struct redo_fmt) == 128, "format");

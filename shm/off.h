@@ -25,8 +25,7 @@ static inline uint32_t off_segment(const struct pool *pool, uint64_t off)
 /* Can an object be at off, the smallest there is?  In a claimable segment, behind its header page, aligned. */
 static inline int off_is_object(const struct pool *pool, uint64_t off)
 {
-	return !(off & 15) && off < pool->heap_bytes - 16 && off_segment(pool, off) >= pool->first_segment &&
-	       (off & ((1ull << pool->segment_shift) - 1)) >= (1ull << pool->page_shift);
+	return !(off & 15) && off - pool->objects_off < pool->objects_bytes && (off & pool->segment_low) >= pool->page_bytes;
 }
 
 /* Do bytes from off lie in the heap? */

@@ -288,6 +288,10 @@ int pool_map(struct pool *pool, struct cxlshm_error *error)
 	pool->segments = super->segments;
 	pool->first_segment = super->first_segment;
 	pool->slots = super->slots;
+	pool->objects_off = (uint64_t)super->first_segment << super->segment_shift;
+	pool->objects_bytes = super->heap_bytes - sizeof(struct object_fmt) - pool->objects_off;
+	pool->segment_low = (1ull << super->segment_shift) - 1;
+	pool->page_bytes = 1ull << super->page_shift;
 	pool->own = calloc(pool->slots + 1ull, sizeof(struct client *));
 	return pool->own ? 0 : error_set(error, -ENOMEM, "%s: out of memory", pool->path);
 }

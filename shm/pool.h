@@ -37,6 +37,10 @@ struct pool {
 	uint32_t segments;
 	uint32_t first_segment;
 	uint32_t slots;
+	uint64_t objects_off;	/* the same, as off_is_object() wants it: of the first claimable segment */
+	uint64_t objects_bytes;	/* from there to the last header's place */
+	uint64_t segment_low;	/* what an offset is in its segment */
+	uint64_t page_bytes;
 
 	/* clients of this handle: own[cid], for a lock does not show against itself.  Under own_lock. */
 	pthread_mutex_t own_lock;

@@ -366,7 +366,6 @@ static int receive_one(struct client *c, const struct queue *queue, struct root_
 	 */
 	era_store(c, &cell->word, seen.stamp, 0);
 	CRASH_POINT(c, queue, receive_stored);
-	a64_store_relaxed(&row->local, 1);
 	cell_apply_exchange(c, r);
 	era_bump(c);
 	return 0;

@@ -21,7 +21,7 @@ static int record_sane(const struct client *c, const struct redo_fmt *r)
 	switch (r->op) {
 	case REDO_ATTACH:
 	case REDO_DETACH:
-		return r->word && off_is_object(pool, r->object) && !(r->loc & 7) && off_in_heap(pool, r->loc, 8);
+		return off_is_object(pool, r->word) && !(r->loc & 7) && off_in_heap(pool, r->loc, 8);
 	case REDO_EXCHANGE:
 		return r->word && !(r->loc & 7) && off_in_heap(pool, r->loc, 8) &&
 		       (!r->object || off_is_object(pool, r->object));
@@ -109,7 +109,7 @@ static void finish_record(struct client *c)
 	client_read_begin(c);
 	fence_seq_cst();
 	landed = !r->word || (r->op == REDO_DETACH && r->phase) ||
-		 era_landed(c->pool, c->cid, c->era,
+		 era_landed(c->pool, c->cid, client_era(c),
 			    segment_readable(c->pool, r->word) ? (struct a128 *)off_ptr(c->pool, r->word) : NULL);
 	if (landed)
 		apply(c, r);

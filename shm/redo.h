@@ -7,8 +7,8 @@
  * with the same function the living client uses: <module>_apply().  Every apply may be repeated.
  *
  *   op               word              loc          object         next            aux
- *   ATTACH           object header     row          object         -               -
- *   DETACH           object header     slot or row  object         -               -
+ *   ATTACH           object header     row          -              -               -
+ *   DETACH           object header     slot or row  -              -               -
  *   EXCHANGE         cell              row          goes into row  -               -
  *   MOVE             0                 row          goes into row  goes into aux   field
  *   PUSH             segment.remote    -            block          next dead       -
@@ -21,7 +21,7 @@
  *   COUNT            counter word      -            -              -               -
  *   EXTENT           0                 attr.extent  -              -               extent id
  *   DIR_MOVE         shared.dir_move   -            -              new moving_dir  -
- * has_todo: when applied, todo replaces the slot's.
+ * An object's offset is that of its header.  has_todo: when applied, todo replaces the slot's.
  */
 #ifndef CXLSHM_REDO_H
 #define CXLSHM_REDO_H
@@ -36,14 +36,14 @@ static inline struct redo_fmt *redo_begin(struct client *c, enum redo_op op)
 {
 	struct redo_fmt *r = &c->slot->redo;
 
-	if (a64_load_relaxed(&r->era) == c->era) {
+	if (__builtin_expect(a64_load_relaxed(&r->era) == client_era(c), 0)) {
 		a64_store_relaxed(&r->era, 0);
 		fence_release();
 		persist(c->pool, &r->era, sizeof(r->era));
 	}
-	r->op = op;
-	r->phase = 0;
+	r->op = (uint16_t)op;	/* one store for the three */
 	r->has_todo = 0;
+	r->phase = 0;
 	return r;
 }
 
@@ -51,19 +51,24 @@ static inline struct redo_fmt *redo_begin(struct client *c, enum redo_op op)
  * Pairs: recovery, after it took the slot's lock.
  * Crash before: no record, nothing happened.  Crash after: recovery finds out whether the commit landed.
  */
-static inline void redo_seal(struct client *c, struct redo_fmt *r)
+static inline void redo_seal_if(struct client *c, struct redo_fmt *r, int host)
 {
 	CRASH_POINT(c, redo, filled);
-	persist(c->pool, r, sizeof(*r));
-	a64_store_release(&r->era, c->era);
-	persist(c->pool, &r->era, sizeof(r->era));
+	persist_if(host, r, sizeof(*r));
+	a64_store_release(&r->era, client_era(c));
+	persist_if(host, &r->era, sizeof(r->era));
 	CRASH_POINT(c, redo, sealed);
+}
+
+static inline void redo_seal(struct client *c, struct redo_fmt *r)
+{
+	redo_seal_if(c, r, c->pool->host);
 }
 
 /* Is there a sealed record of the present era? */
 static inline int redo_sealed(const struct client *c)
 {
-	return a64_load_acquire(&c->slot->redo.era) == c->era;
+	return a64_load_acquire(&c->slot->redo.era) == client_era(c);
 }
 
 /* Replace what the slot owes by what the record says, if it says anything. */

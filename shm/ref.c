@@ -12,51 +12,125 @@
 
 #include "extent.h"
 
+#define HOT static inline __attribute__((always_inline))	/* with `host` a constant, see era.h */
+
 /* ---- attach ---- */
 
-void ref_apply_attach(struct client *c, const struct redo_fmt *r)
+HOT void apply_attach(struct client *c, const struct redo_fmt *r, int host)
 {
 	struct root_fmt *row = off_ptr(c->pool, r->loc);
 
-	a64_store_release(&row->object, r->object);
-	persist(c->pool, row, sizeof(*row));
+	a64_store_release(&row->object, r->word);
+	persist_if(host, row, sizeof(*row));
 	CRASH_POINT(c, ref, attach_rooted);
 }
 
-int ref_attach(struct client *c, uint64_t off, struct root_fmt *row)
+void ref_apply_attach(struct client *c, const struct redo_fmt *r)
+{
+	apply_attach(c, r, c->pool->host);
+}
+
+HOT struct redo_fmt *seal_attach(struct client *c, uint64_t off, const struct root_fmt *row, int host)
+{
+	struct redo_fmt *r = redo_begin(c, REDO_ATTACH);
+
+	r->word = off;
+	r->loc = off_of(c->pool, &row->object);
+	redo_seal_if(c, r, host);
+	return r;
+}
+
+/* Behind the commit. */
+HOT void finish_attach(struct client *c, const struct redo_fmt *r, int host)
+{
+	CRASH_POINT(c, ref, attach_counted);
+	apply_attach(c, r, host);
+	era_bump_if(c, host);
+	a64_count(&c->slot->attaches);
+}
+
+/* No reference can be had: given up (rule 3). */
+static int __attribute__((cold, noinline)) attach_refused(struct client *c, uint64_t header)
+{
+	era_bump(c);
+	return ref_header_live(header) ? -EOVERFLOW : -EUCLEAN;
+}
+
+HOT int attach(struct client *c, uint64_t off, struct root_fmt *row, int host)
 {
 	struct object_fmt *object = off_object(c->pool, off);
-	struct redo_fmt *r;
+	struct redo_fmt *r = seal_attach(c, off, row, host);
 
-	if (__builtin_expect(!off_is_object(c->pool, off), 0))
-		return -EUCLEAN;
-	r = redo_begin(c, REDO_ATTACH);
-	r->word = off_of(c->pool, &object->word);
-	r->loc = off_of(c->pool, &row->object);
-	r->object = off;
-	redo_seal(c, r);
 	for (;;) {
 		struct stamped old = a128_load_halves(&object->word);
 
-		if (__builtin_expect(!ref_header_live(old.value) || object_count(old.value) == OBJECT_COUNT_MAX, 0)) {
-			era_bump(c);	/* given up: rule 3 */
-			return ref_header_live(old.value) ? -EOVERFLOW : -EUCLEAN;
-		}
+		if (__builtin_expect(!ref_header_attachable(old.value), 0))
+			return attach_refused(c, old.value);
 		/*
 		 * Pairs: every other reader of the header (acquire).
 		 * Crash before: not counted.  After: counted, and the record puts the reference into the row.
 		 */
 		if (!(old.value & OBJECT_EXPOSED))
-			era_store(c, &object->word, old.stamp, old.value + 1);
-		else if (!era_cas(c, &object->word, old, old.value + 1))
+			era_store_if(c, &object->word, old.stamp, old.value + 1, host);
+		else if (!era_cas_if(c, &object->word, old, old.value + 1, host))
 			continue;
-		CRASH_POINT(c, ref, attach_counted);
-		a64_store_relaxed(&row->local, 1);
-		ref_apply_attach(c, r);
-		era_bump(c);
-		a64_count(&c->slot->attaches);
+		finish_attach(c, r, host);
 		return 0;
 	}
+}
+
+static int __attribute__((noinline)) attach_host(struct client *c, uint64_t off, struct root_fmt *row)
+{
+	return attach(c, off, row, 1);
+}
+
+int ref_attach(struct client *c, uint64_t off, struct root_fmt *row)
+{
+	if (__builtin_expect(!off_is_object(c->pool, off), 0))
+		return -EUCLEAN;
+	return __builtin_expect(c->pool->host, 0) ? attach_host(c, off, row) : attach(c, off, row, 0);
+}
+
+int ref_attach_new(struct client *c, uint64_t off, cxlshm_ref *ref)
+{
+	struct root_fmt *row;
+	int rc = root_take(c, &row);
+
+	if (__builtin_expect(rc, 0))
+		return rc;
+	if (__builtin_expect(c->pool->host || !off_is_object(c->pool, off), 0))
+		rc = ref_attach(c, off, row);
+	else
+		rc = attach(c, off, row, 0);
+	if (__builtin_expect(rc, 0))
+		root_give(c, row);
+	else
+		*ref = root_ref(c, row);
+	return rc;
+}
+
+HOT int attach_seen(struct client *c, uint64_t off, struct stamped old, struct root_fmt *row, int host)
+{
+	struct redo_fmt *r = seal_attach(c, off, row, host);
+
+	/* Pairs and Crash: as in attach(). */
+	if (!era_cas_if(c, &off_object(c->pool, off)->word, old, old.value + 1, host)) {
+		era_bump_if(c, host);	/* given up: rule 3 */
+		return -EAGAIN;
+	}
+	finish_attach(c, r, host);
+	return 0;
+}
+
+static int __attribute__((noinline)) attach_seen_host(struct client *c, uint64_t off, struct stamped old,
+						      struct root_fmt *row)
+{
+	return attach_seen(c, off, old, row, 1);
+}
+
+int ref_attach_seen(struct client *c, uint64_t off, struct stamped old, struct root_fmt *row)
+{
+	return __builtin_expect(c->pool->host, 0) ? attach_seen_host(c, off, old, row) : attach_seen(c, off, old, row, 0);
 }
 
 void ref_expose(struct client *c, uint64_t off)
@@ -77,10 +151,10 @@ void ref_expose(struct client *c, uint64_t off)
 
 /* ---- detach ---- */
 
-static void clear_slot(struct client *c, struct a64 *slot)
+HOT void clear_slot(struct a64 *slot, int host)
 {
 	a64_store_release(slot, 0);
-	persist(c->pool, slot, sizeof(*slot));
+	persist_if(host, slot, sizeof(*slot));
 }
 
 /*
@@ -99,25 +173,25 @@ static void bury(struct client *c, uint64_t off, struct a64 *slot)
 		persist(c->pool, &c->slot->dead_top, 8);
 		CRASH_POINT(c, ref, bury_topped);
 	}
-	clear_slot(c, slot);
+	clear_slot(slot, c->pool->host);
 	CRASH_POINT(c, ref, bury_cleared);
 }
 
-/* Behind the commit: bury the object if its count reached zero, or clear the slot. */
-static void finish_detach(struct client *c, struct redo_fmt *r, int zero)
+/* Behind the commit of a detach that brought the count to zero. */
+static void __attribute__((noinline)) finish_last(struct client *c, struct redo_fmt *r)
 {
-	struct a64 *slot = off_ptr(c->pool, r->loc);
-
-	if (!zero) {
-		clear_slot(c, slot);
-		CRASH_POINT(c, ref, detach_cleared);
-		return;
-	}
 	/* From here on the record itself says so, for the link will overwrite the header's stamp. */
 	r->phase = 1;
 	persist(c->pool, r, sizeof(*r));
 	CRASH_POINT(c, ref, detach_phase);
-	bury(c, r->object, slot);
+	bury(c, r->word, off_ptr(c->pool, r->loc));
+}
+
+/* Behind the commit of any other. */
+HOT void finish_detach(struct client *c, const struct redo_fmt *r, int host)
+{
+	clear_slot(off_ptr(c->pool, r->loc), host);
+	CRASH_POINT(c, ref, detach_cleared);
 }
 
 void ref_apply_detach(struct client *c, struct redo_fmt *r)
@@ -125,35 +199,47 @@ void ref_apply_detach(struct client *c, struct redo_fmt *r)
 	struct stamped now = {0, 0};
 
 	/* Late: if others dropped the object meanwhile, its memory may be gone. */
-	if (segment_readable(c->pool, r->object))
-		now = a128_load_acquire(&off_object(c->pool, r->object)->word);
+	if (segment_readable(c->pool, r->word))
+		now = a128_load_acquire(&off_object(c->pool, r->word)->word);
 	/* Zero is overwritten by nobody but us, so until the link is written the header still tells. */
-	finish_detach(c, r, r->phase || (now.stamp == era_stamp(c) && !object_count(now.value)));
+	if (r->phase || (now.stamp == era_stamp(c) && !object_count(now.value)))
+		finish_last(c, r);
+	else
+		finish_detach(c, r, c->pool->host);
 }
 
-void ref_detach(struct client *c, struct a64 *slot, uint64_t off)
+/* A damaged pool: there is nothing to count down.  fsck will say more. */
+static void __attribute__((cold, noinline)) detach_refused(struct client *c, struct a64 *slot)
+{
+	era_bump(c);
+	clear_slot(slot, c->pool->host);
+}
+
+/* The same for a row that nothing more is wanted of: it becomes a free one at once.  Recovery makes it an empty one, and
+ * chains it again. */
+HOT void free_row(struct client *c, struct root_fmt *row, int host)
+{
+	root_give(c, row);
+	persist_if(host, row, sizeof(*row));
+	CRASH_POINT(c, ref, detach_cleared);
+}
+
+/* 1 if the slot was a row and is a free one now. */
+HOT int detach(struct client *c, struct a64 *slot, uint64_t off, struct root_fmt *row, int host)
 {
 	struct object_fmt *object = off_object(c->pool, off);
-	struct redo_fmt *r;
+	struct redo_fmt *r = redo_begin(c, REDO_DETACH);
 
-	if (__builtin_expect(!off_is_object(c->pool, off), 0)) {
-		clear_slot(c, slot);	/* a damaged pool */
-		return;
-	}
-	r = redo_begin(c, REDO_DETACH);
-	r->word = off_of(c->pool, &object->word);
+	r->word = off;
 	r->loc = off_of(c->pool, slot);
-	r->object = off;
-	redo_seal(c, r);
+	redo_seal_if(c, r, host);
 	for (;;) {
 		struct stamped old = a128_load_halves(&object->word);
 		uint64_t value = old.value - 1;
 
 		if (__builtin_expect(!ref_header_live(old.value), 0)) {
-			/* A damaged pool: there is nothing to count down.  fsck will say more. */
-			era_bump(c);
-			clear_slot(c, slot);
-			return;
+			detach_refused(c, slot);
+			return 0;
 		}
 		if (!object_count(value))
 			value = object_with_state(value, OBJECT_DEAD);
@@ -163,14 +249,34 @@ void ref_detach(struct client *c, struct a64 *slot, uint64_t off)
 		 * object if this was the last reference.
 		 */
 		if (!(old.value & OBJECT_EXPOSED))
-			era_store(c, &object->word, old.stamp, value);
-		else if (!era_cas(c, &object->word, old, value))
+			era_store_if(c, &object->word, old.stamp, value, host);
+		else if (!era_cas_if(c, &object->word, old, value, host))
 			continue;
 		CRASH_POINT(c, ref, detach_counted);
-		finish_detach(c, r, !object_count(value));
-		era_bump(c);
-		return;
+		if (!object_count(value))
+			finish_last(c, r);
+		else if (row)
+			free_row(c, row, host);
+		else
+			finish_detach(c, r, host);
+		era_bump_if(c, host);
+		return row && object_count(value);
 	}
+}
+
+static void __attribute__((noinline)) detach_host(struct client *c, struct a64 *slot, uint64_t off)
+{
+	(void)detach(c, slot, off, NULL, 1);
+}
+
+void ref_detach(struct client *c, struct a64 *slot, uint64_t off)
+{
+	if (__builtin_expect(!off_is_object(c->pool, off), 0))
+		clear_slot(slot, c->pool->host);	/* a damaged pool */
+	else if (__builtin_expect(c->pool->host, 0))
+		detach_host(c, slot, off);
+	else
+		(void)detach(c, slot, off, NULL, 0);
 }
 
 /* ---- reclaim ---- */
@@ -195,7 +301,7 @@ static struct a64 *last_slot(struct client *c, struct object_fmt *object, uint64
 	return left ? object_slot(object, value, left - 1) : NULL;
 }
 
-void ref_undertake(struct client *c)
+void ref_undertake_all(struct client *c)
 {
 	int limbo = c->acting;	/* one push may have been cut short by a death */
 	uint64_t off;
@@ -210,7 +316,7 @@ void ref_undertake(struct client *c)
 			state = object_state(a128_value_relaxed(&object->word));
 		if (state != OBJECT_DEAD && !(state == OBJECT_LIMBO && limbo--)) {
 			/* A damaged pool: the list leads astray, or in a circle.  fsck will say more. */
-			clear_slot(c, &c->slot->dead_top);
+			clear_slot(&c->slot->dead_top, c->pool->host);
 			return;
 		}
 		value = a128_value_relaxed(&object->word);
@@ -230,7 +336,7 @@ void ref_undertake(struct client *c)
 				if (off_is_object(c->pool, child))
 					ref_detach(c, slot, child);
 				else
-					clear_slot(c, slot);
+					clear_slot(slot, c->pool->host);
 				continue;
 			}
 		}
@@ -249,6 +355,18 @@ void ref_drop_row(struct client *c, struct root_fmt *row)
 		ref_undertake(c);
 	}
 	root_give(c, row);
+}
+
+void ref_drop_held(struct client *c, struct root_fmt *row)
+{
+	uint64_t off = a64_load_relaxed(&row->object);
+
+	if (__builtin_expect(c->pool->host || !off_is_object(c->pool, off), 0)) {
+		ref_drop_row(c, row);
+	} else if (!detach(c, &row->object, off, row, 0)) {
+		ref_undertake(c);
+		root_give(c, row);
+	}
 }
 
 /* ---- move ---- */

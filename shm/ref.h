@@ -20,6 +20,12 @@
 /* Take one more reference on the live object into the empty row.  -EOVERFLOW; -EUCLEAN if it is not live. */
 int ref_attach(struct client *c, uint64_t object, struct root_fmt *row);
 
+/* The same into a row of its own: a new handle in *ref.  -ENOSPC, too. */
+int ref_attach_new(struct client *c, uint64_t object, cxlshm_ref *ref);
+
+/* The same as ref_attach() for an exposed object, if its header, attachable, still is as seen.  -EAGAIN: it is not. */
+int ref_attach_seen(struct client *c, uint64_t object, struct stamped seen, struct root_fmt *row);
+
 /*
  * Drop the reference in a slot that only this client may change now, and clear the slot.  An object that goes lands on
  * the dead list; call ref_undertake() before returning to the application.
@@ -27,10 +33,19 @@ int ref_attach(struct client *c, uint64_t object, struct root_fmt *row);
 void ref_detach(struct client *c, struct a64 *slot, uint64_t object);
 
 /* Work the dead list off. */
-void ref_undertake(struct client *c);
+void ref_undertake_all(struct client *c);
+
+static inline void ref_undertake(struct client *c)
+{
+	if (a64_load_relaxed(&c->slot->dead_top))
+		ref_undertake_all(c);
+}
 
 /* Drop what is in the row, and give the row back. */
 void ref_drop_row(struct client *c, struct root_fmt *row);
+
+/* The same for a row that refers to something and is not copied. */
+void ref_drop_held(struct client *c, struct root_fmt *row);
 
 /* Other clients may find the object from now on, for good; before its reference is stored anywhere but in a root. */
 void ref_expose(struct client *c, uint64_t object);
@@ -42,6 +57,13 @@ void ref_exchange_private(struct client *c, struct root_fmt *row, struct a64 *sl
 static inline int ref_header_live(uint64_t value)
 {
 	return object_state(value) == OBJECT_LIVE && object_count(value) > 0;
+}
+
+/* ... and one more reference be taken? */
+static inline int ref_header_attachable(uint64_t value)
+{
+	/* 1 to OBJECT_COUNT_MAX - 1 */
+	return object_state(value) == OBJECT_LIVE && object_count(value) + 1u > 1u;
 }
 
 void ref_apply_attach(struct client *c, const struct redo_fmt *r);

@@ -39,7 +39,7 @@ static void two_free(struct two *t)
 static void a_step_that_stands_has_landed(void **state)
 {
 	struct two *t = two_new();
-	uint64_t era = t->a->era;
+	uint64_t era = client_era(t->a);
 
 	(void)state;
 	assert_false(era_landed(t->a->pool, t->a->cid, era, t->word));
@@ -54,7 +54,7 @@ static void a_step_that_stands_has_landed(void **state)
 static void a_step_that_was_replaced_has_landed_all_the_same(void **state)
 {
 	struct two *t = two_new();
-	uint64_t era = t->a->era;
+	uint64_t era = client_era(t->a);
 
 	(void)state;
 	assert_true(era_cas(t->a, t->word, a128_load_acquire(t->word), 7));
@@ -72,7 +72,7 @@ static void a_lost_race_has_not_landed(void **state)
 {
 	struct two *t = two_new();
 	struct stamped seen = a128_load_acquire(t->word);
-	uint64_t era = t->a->era;
+	uint64_t era = client_era(t->a);
 
 	(void)state;
 	assert_true(era_cas(t->b, t->word, seen, 8));
@@ -145,11 +145,11 @@ static void eras_survive_the_slots_reuse(void **state)
 	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &c), 0);
 	cid = cxlshm_client_id(c);
 	era_bump((struct client *)c);
-	era = ((struct client *)c)->era;
+	era = client_era((struct client *)c);
 	assert_int_equal(cxlshm_leave(c), 0);
 	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &c), 0);
 	assert_int_equal(cxlshm_client_id(c), cid);
-	assert_true(((struct client *)c)->era >= era);
+	assert_true(client_era((struct client *)c) >= era);
 	assert_int_equal(cxlshm_leave(c), 0);
 	fixture_free(f);
 }
