@@ -29,13 +29,13 @@ static inline int api_usable(const struct client *c)
 	return __builtin_expect(c->pool->forked, 0) ? -EOWNERDEAD : 0;
 }
 
-/* The row of a handle in *row, or -EBADF. */
+/* The row of a handle in *row, or -EBADF; in the child of a fork(), where no handle has one, -EOWNERDEAD. */
 static inline int api_row(const struct client *c, cxlshm_ref ref, struct root_fmt **row)
 {
-	if (__builtin_expect(c->pool->forked, 0))
-		return -EOWNERDEAD;
 	*row = root_of(c, ref);
-	return *row ? 0 : -EBADF;
+	if (__builtin_expect(!*row, 0))
+		return c->pool->forked ? -EOWNERDEAD : -EBADF;
+	return 0;
 }
 
 /* The object behind a handle, its offset and header; 0 or -EBADF. */

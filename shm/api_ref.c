@@ -74,12 +74,12 @@ int cxlshm_alloc_with(struct cxlshm_client *client, size_t bytes, uint32_t slots
 int cxlshm_dup(struct cxlshm_client *client, cxlshm_ref ref)
 {
 	struct client *c = api_client(client);
-	struct root_fmt *row = root_of(c, ref);
+	struct root_fmt *row;
+	int rc = api_row(c, ref, &row);
 
-	if (__builtin_expect(!row || c->pool->forked, 0))
-		return c->pool->forked ? -EOWNERDEAD : -EBADF;
-	a64_count(&row->local);
-	return 0;
+	if (!rc)
+		a64_count(&row->local);
+	return rc;
 }
 
 int cxlshm_attach(struct cxlshm_client *client, cxlshm_ref ref, cxlshm_ref *out)
@@ -128,8 +128,6 @@ void *cxlshm_ptr(const struct cxlshm_client *client, cxlshm_ref ref)
 	struct root_fmt *row;
 	struct object_fmt *object;
 
-	if (__builtin_expect(c->pool->forked, 0))
-		return NULL;
 	row = root_of(c, ref);
 	if (__builtin_expect(!row, 0))
 		return NULL;

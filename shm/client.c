@@ -64,11 +64,12 @@ static int has_membarrier(void)
 	return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
 }
 
-/* The child's copies take the long ways, which refuse them. */
+/* The child's copies find no row and take the long ways, which refuse them. */
 static void forked(struct pool *pool)
 {
 	for (uint32_t cid = 1; cid <= pool->slots; cid++)
 		if (pool->own[cid]) {
+			pool->own[cid]->rows = 0;
 			pool->own[cid]->short_rows = 0;
 			pool->own[cid]->short_bytes = 0;
 		}
