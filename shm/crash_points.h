@@ -25,6 +25,7 @@
 	X(segment, punched)                                                                        \
 	X(segment, release_swapped)                                                                \
 	X(segment, release_unlinked)                                                               \
+	X(segment, release_hinted)                                                                 \
 	X(segment, grow_swapped)                                                                   \
 	X(segment, grow_counted)                                                                   \
 	X(segment, grow_reserved)                                                                  \

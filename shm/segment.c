@@ -275,6 +275,12 @@ void segment_apply_release(struct client *c, const struct redo_fmt *r)
 		CRASH_POINT(c, segment, release_unlinked);
 		a64_store_relaxed(&c->slot->segments_owned, a64_load_relaxed(&c->slot->segments_owned) - 1);
 	}
+	/*
+	 * Pairs: find_by_hint().  Within the transaction: nobody looks for an orphan that no hint leads to.  Crash before:
+	 * recovery comes here again.  Somebody may have it by now: then it is a hint too many.
+	 */
+	hint_set(c, segment_state_of(c->pool, segment) == SEGMENT_ORPHAN, segment);
+	CRASH_POINT(c, segment, release_hinted);
 }
 
 /*
@@ -306,7 +312,6 @@ static void let_go(struct client *c, uint32_t segment, enum segment_state state)
 	CRASH_POINT(c, segment, release_swapped);
 	segment_apply_release(c, r);
 	era_bump(c);
-	hint_set(c, state == SEGMENT_ORPHAN, segment);
 }
 
 void segment_release(struct client *c, uint32_t segment)

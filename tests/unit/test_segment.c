@@ -146,6 +146,36 @@ static void an_orphan_is_adopted_by_one(void **state)
 	fixture_free(f);
 }
 
+static void name_one_and_leave(struct cxlshm_client *client)
+{
+	cxlshm_ref ref;
+
+	if (!cxlshm_alloc(client, 100, &ref) && !cxlshm_link(client, ref, 0, "stays", 0600))
+		cxlshm_leave(client);
+}
+
+/* Whoever needs memory finds it, wherever its former owner died. */
+static void an_orphan_is_found_after_a_death(void **state)
+{
+	static const unsigned points[] = {CRASH_segment_release_swapped, CRASH_segment_release_unlinked,
+					  CRASH_segment_release_hinted};
+
+	(void)state;
+	SKIP_IF_ONE_PROCESS();
+	for (unsigned i = 0; i < sizeof(points) / sizeof(points[0]); i++) {
+		struct fixture *f = fixture_new(1 << 20, 4);
+		cxlshm_ref ref;
+
+		die_within(f, name_one_and_leave, points[i], 1);
+		assert_int_equal(cxlshm_recover(f->pool, NULL), 0);
+		while (!cxlshm_alloc(f->client, 480, &ref))
+			;
+		assert_int_equal(count_state((struct pool *)f->pool, SEGMENT_ORPHAN), 0);
+		assert_int_equal(cxlshm_unlink(f->client, 0, "stays"), 0);
+		fixture_free(f);
+	}
+}
+
 static void a_span_is_contiguous_and_goes_whole(void **state)
 {
 	struct fixture *f = fixture_new(4 << 20, 4);
@@ -192,6 +222,7 @@ int main(void)
 		cmocka_unit_test(all_are_claimed_once_and_given_back),
 		cmocka_unit_test(two_clients_never_get_the_same),
 		cmocka_unit_test(an_orphan_is_adopted_by_one),
+		cmocka_unit_test(an_orphan_is_found_after_a_death),
 		cmocka_unit_test(a_span_is_contiguous_and_goes_whole),
 		cmocka_unit_test(a_span_to_the_pools_end_is_given_back_after_a_death),
 		cmocka_unit_test(memory_stays_while_somebody_reads),
