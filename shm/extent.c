@@ -124,11 +124,12 @@ int extent_resize(const struct pool *pool, uint64_t id, uint64_t bytes)
 		if (rc == -EOPNOTSUPP)
 			rc = 0;
 	}
+	/*
+	 * A reservation that fails is undone by tmpfs; on other file systems some of it may stay, behind the file's end.  It
+	 * is not cut off at the old size: that would take what others have written there meanwhile.
+	 */
 	if (!rc && ftruncate(fd, (off_t)bytes) < 0)
 		rc = -errno;
-	/* What was reserved beyond the old size for nothing goes back. */
-	if (rc && bytes > (uint64_t)st.st_size)
-		(void)!ftruncate(fd, st.st_size);
 	close(fd);
 	return rc;
 }

@@ -4,6 +4,7 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include "fixture.h"
@@ -91,6 +92,55 @@ static void sizes_change_and_are_reserved(void **state)
 	fixture_free(f);
 }
 
+struct appending {
+	int fd;
+	uint32_t stop;
+	uint32_t lost;	/* bytes written that the file has no more */
+};
+
+static void *append(void *arg)
+{
+	struct appending *a = arg;
+	off_t size = 0;
+	struct stat st;
+
+	while (!__atomic_load_n(&a->stop, __ATOMIC_ACQUIRE)) {
+		if (pwrite(a->fd, "x", 1, size) != 1 || fstat(a->fd, &st))
+			return arg;
+		size++;
+		a->lost += st.st_size < size;
+		size = st.st_size;
+		if (size >= 4096 && ftruncate(a->fd, size = 0))
+			return arg;
+	}
+	return NULL;
+}
+
+/* Somebody else's writes may make the file longer while a call finds out that there is no room. */
+static void a_size_that_has_no_room_takes_nothing_away(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	struct appending a = {0};
+	pthread_t thread;
+	cxlshm_ref ref;
+	void *rc;
+
+	(void)state;
+	assert_int_equal(cxlshm_alloc_with(f->client, 0, 0, CXLSHM_EXTENT, &ref), 0);
+	a.fd = cxlshm_extent_open(f->client, ref, O_RDWR);
+	assert_true(a.fd >= 0);
+	assert_int_equal(pthread_create(&thread, NULL, append, &a), 0);
+	for (int i = 0; i < 20000; i++)
+		assert_int_equal(cxlshm_resize(f->client, ref, 1ull << 45), -ENOSPC);
+	__atomic_store_n(&a.stop, 1, __ATOMIC_RELEASE);
+	assert_int_equal(pthread_join(thread, &rc), 0);
+	assert_null(rc);
+	assert_int_equal(a.lost, 0);
+	close(a.fd);
+	assert_int_equal(cxlshm_release(f->client, ref), 0);
+	fixture_free(f);
+}
+
 static void other_objects_have_no_extent(void **state)
 {
 	struct fixture *f = fixture_new(1 << 20, 4);
@@ -128,6 +178,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bytes_are_mapped_and_go_with_the_object),
 		cmocka_unit_test(sizes_change_and_are_reserved),
+		cmocka_unit_test(a_size_that_has_no_room_takes_nothing_away),
 		cmocka_unit_test(other_objects_have_no_extent),
 		cmocka_unit_test(leaving_unmaps),
 	};
