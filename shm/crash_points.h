@@ -69,8 +69,8 @@
 	X(cell, load_read)                                                                         \
 	X(cell, count_swapped)                                                                     \
 	X(cell, count_todo)                                                                        \
-	X(extent, created)                                                                         \
 	X(extent, owned)                                                                           \
+	X(extent, created)                                                                         \
 	X(extent, deleted)                                                                         \
 	X(recover, taken_over)                                                                     \
 	X(recover, row_emptied)                                                                    \

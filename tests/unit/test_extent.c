@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/mman.h>
 
 #include "fixture.h"
@@ -156,6 +157,63 @@ static void other_objects_have_no_extent(void **state)
 	fixture_free(f);
 }
 
+static void die_once_made(void *arg, struct client *c, unsigned point)
+{
+	(void)arg;
+	(void)c;
+	if (point == CRASH_extent_created)
+		raise(SIGKILL);
+}
+
+/* As user uid of the pool's group: make a file and die, or recover.  Its wait status. */
+static int user_does(const struct fixture *f, uid_t uid, gid_t gid, int makes)
+{
+	struct cxlshm_client *c;
+	struct cxlshm_pool *mine;
+	cxlshm_ref ref;
+	int status;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (!pid) {
+		alarm(60);
+		if (setgid(gid) || setuid(uid) || cxlshm_pool_open(f->dir, 0, &mine, NULL))
+			_exit(1);
+		((struct pool *)mine)->crash_hook = die_once_made;
+		if (!makes)
+			_exit(cxlshm_recover(mine, NULL) ? 2 : 0);
+		_exit(cxlshm_join(mine, "doomed", 0, &c) || cxlshm_alloc_with(c, 4096, 0, CXLSHM_EXTENT, &ref) ? 3 : 4);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+/* The file has the pool's mode only once its maker has come so far. */
+static void anybody_of_the_group_recovers_a_maker(void **state)
+{
+	struct cxlshm_pool_options options = {
+		.size_bytes = 4 << 20, .client_slots = 4, .mode = 0660, .uid = 1001, .gid = 2000};
+	struct cxlshm_check_result result;
+	struct fixture f = {.dir = "/dev/shm/cxlshm-unit-XXXXXX"};
+
+	(void)state;
+	SKIP_IF_ONE_PROCESS();
+	if (geteuid())
+		skip();
+	assert_non_null(mkdtemp(f.dir));
+	assert_int_equal(chmod(f.dir, 0755), 0);
+	assert_int_equal(cxlshm_pool_create(f.dir, &options, NULL), 0);
+	assert_int_equal(user_does(&f, 1001, 2000, 1), SIGKILL);
+	assert_int_equal(files(&f), 1);
+	assert_int_equal(user_does(&f, 1002, 2000, 0), 0);
+	assert_int_equal(files(&f), 0);
+	assert_int_equal(cxlshm_check(f.dir, 0, fixture_report, NULL, &result, NULL), 0);
+	assert_int_equal(result.problems, 0);
+	assert_int_equal(cxlshm_pool_remove(f.dir, NULL), 0);
+	assert_int_equal(rmdir(f.dir), 0);
+}
+
 static void leaving_unmaps(void **state)
 {
 	struct fixture *f = fixture_new(16 << 20, 4);
@@ -180,6 +238,7 @@ int main(void)
 		cmocka_unit_test(sizes_change_and_are_reserved),
 		cmocka_unit_test(a_size_that_has_no_room_takes_nothing_away),
 		cmocka_unit_test(other_objects_have_no_extent),
+		cmocka_unit_test(anybody_of_the_group_recovers_a_maker),
 		cmocka_unit_test(leaving_unmaps),
 	};
 
