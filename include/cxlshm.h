@@ -307,13 +307,14 @@ int cxlshm_queue_create(struct cxlshm_client *client, uint32_t capacity, unsigne
 			cxlshm_ref *queue);
 
 /* Send: on success ref is the queue's.  -EAGAIN: full.  -EBUSY: ref has local copies, or another living
- * client is the sender of an SPSC queue.  Non-blocking. */
+ * client is the sender of an SPSC queue, or a dead one that somebody else is just recovering.  Non-blocking. */
 int cxlshm_queue_send(struct cxlshm_client *client, cxlshm_ref queue, cxlshm_ref ref);
 
-/* Receive.  -EAGAIN: empty.  -EBUSY: another living client is the receiver of an SPSC queue. */
+/* Receive.  -EAGAIN: empty.  -EBUSY: as above, of the receiver. */
 int cxlshm_queue_receive(struct cxlshm_client *client, cxlshm_ref queue, cxlshm_ref *ref);
 
-/* The same, waiting at most timeout_ns (-1: for ever) for room or a reference.  -ETIMEDOUT, -EINTR. */
+/* The same, waiting at most timeout_ns (-1: for ever) for room or a reference, and for somebody else's recovery of the role's
+ * dead holder.  -ETIMEDOUT, -EINTR. */
 int cxlshm_queue_send_wait(struct cxlshm_client *client, cxlshm_ref queue, cxlshm_ref ref,
 			   int64_t timeout_ns);
 int cxlshm_queue_receive_wait(struct cxlshm_client *client, cxlshm_ref queue, cxlshm_ref *ref,
