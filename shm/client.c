@@ -166,6 +166,8 @@ static int claim_slot(struct pool *pool, uint32_t cid, const char *name, struct 
 	if (!c->era) {
 		c->era = 1;
 		a64_store_release(c->era_word, 1);
+		/* Or the first record would be sealed in an era that memory knows nothing of. */
+		persist(pool, c->era_word, sizeof(*c->era_word));
 	}
 	a64_store_release(&c->slot->reading, 0);
 	a64_store_release(&c->slot->taken_over, 0);

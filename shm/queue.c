@@ -135,8 +135,10 @@ static int send_any(struct client *c, const struct queue *queue, struct root_fmt
 			if (seen.value && a64_load_acquire(&q->head) == head)
 				return -EAGAIN;
 			/* Emptied, and head was left behind.  Pairs and Crash: as below, in receive_any(). */
-			if (!seen.value && a64_cas_acq_rel(&q->head, head, head + 1))
+			if (!seen.value && a64_cas_acq_rel(&q->head, head, head + 1)) {
+				persist(c->pool, &q->head, sizeof(q->head));
 				CRASH_POINT(c, queue, send_helped);
+			}
 			continue;
 		}
 		if (!seen.value) {
