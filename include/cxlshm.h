@@ -136,7 +136,8 @@ int cxlshm_pool_space(struct cxlshm_pool *pool, struct cxlshm_pool_space *space)
 
 /* ---------------------------------------------------------------- clients */
 
-#define CXLSHM_JOIN_THREAD 1u	/* leave by itself when the calling thread exits */
+#define CXLSHM_JOIN_THREAD 1u	/* leave by itself when the calling thread exits; until then no other thread may leave
+				 * for it, but cxlshm_pool_close() */
 
 /*
  * Take a client slot.  name (NULL: the program's) is shown in lists of clients.
@@ -239,7 +240,9 @@ enum cxlshm_kind cxlshm_kind(const struct cxlshm_client *client, cxlshm_ref ref)
 /* ---------------------------------------------------------------- reference fields
  *
  * A field is a counted reference inside an object's payload.  The application must keep two clients
- * from using one field at once unless both only load it.  holder is a reference to the object it is in.
+ * from using one field at once unless both only load it.  A client that died in a call on a field uses it until it is
+ * recovered: who takes over its lock, or its work, calls cxlshm_recover() first.  (Cells need none of this.)
+ * holder is a reference to the object it is in.
  * -EINVAL: index out of range, or the object has no fields.
  */
 
