@@ -176,16 +176,6 @@ int cxlshm_queue_send_wait(struct cxlshm_client *client, cxlshm_ref queue_ref, c
 	return rc;
 }
 
-/* A row for what will be received. */
-static inline int empty_row(struct client *c, struct root_fmt **row)
-{
-	int rc = root_take(c, row);
-
-	if (__builtin_expect(rc, 0) && api_made_room(c, rc))
-		rc = root_take(c, row);
-	return rc;
-}
-
 static inline int received(struct client *c, int rc, struct root_fmt *row, cxlshm_ref *ref)
 {
 	if (rc)
@@ -203,7 +193,7 @@ int cxlshm_queue_receive(struct cxlshm_client *client, cxlshm_ref queue_ref, cxl
 	int rc = find_queue(c, queue_ref, &queue);
 
 	if (!rc)
-		rc = empty_row(c, &row);
+		rc = api_take_row(c, &row);
 	if (__builtin_expect(rc, 0))
 		return rc;
 	return received(c, transfer_now(c, &queue, row, QUEUE_RECEIVER), row, ref);
@@ -217,7 +207,7 @@ int cxlshm_queue_receive_wait(struct cxlshm_client *client, cxlshm_ref queue_ref
 	int rc = find_queue(c, queue_ref, &queue);
 
 	if (!rc)
-		rc = empty_row(c, &row);
+		rc = api_take_row(c, &row);
 	if (rc)
 		return rc;
 	return received(c, wait_for(c, &queue, row, QUEUE_RECEIVER, timeout_ns), row, ref);

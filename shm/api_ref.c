@@ -93,7 +93,7 @@ int cxlshm_attach(struct cxlshm_client *client, cxlshm_ref ref, cxlshm_ref *out)
 
 	if (rc)
 		return rc;
-	rc = root_take(c, &to);
+	rc = api_take_row(c, &to);
 	if (rc)
 		return rc;
 	rc = ref_attach(c, a64_load_relaxed(&row->object), to);
@@ -206,7 +206,7 @@ static int row_for(struct client *c, cxlshm_ref ref, struct root_fmt **out)
 	int rc = ref ? api_row(c, ref, &from) : 0;
 
 	if (!rc)
-		rc = root_take(c, &row);
+		rc = api_take_row(c, &row);
 	if (rc)
 		return rc;
 	if (from)
@@ -224,7 +224,7 @@ static int row_of_whole(struct client *c, cxlshm_ref ref, struct root_fmt **out)
 	int rc;
 
 	if (!ref)
-		return root_take(c, out);
+		return api_take_row(c, out);
 	rc = api_row(c, ref, out);
 	if (!rc && a64_load_relaxed(&(*out)->local) > 1)
 		rc = -EBUSY;
@@ -257,7 +257,7 @@ int cxlshm_field_load(struct cxlshm_client *client, cxlshm_ref holder, uint32_t 
 		*ref = 0;
 		return 0;
 	}
-	rc = root_take(c, &row);
+	rc = api_take_row(c, &row);
 	if (rc)
 		return rc;
 	rc = ref_attach(c, target, row);
@@ -311,7 +311,7 @@ int cxlshm_cell_load(struct cxlshm_client *client, cxlshm_ref holder, uint32_t i
 	int rc = find_slot(c, holder, index, 1, &slot);
 
 	if (!rc)
-		rc = root_take(c, &row);
+		rc = api_take_row(c, &row);
 	if (rc)
 		return rc;
 	rc = cell_load(c, (struct cell_fmt *)slot, row);
@@ -444,7 +444,7 @@ int cxlshm_import(struct cxlshm_client *client, uint64_t token, cxlshm_ref *ref)
 		return rc;
 	if (!cid || cid > c->pool->slots || cid > a64_load_acquire(&c->pool->shared->slots_high))
 		return -EINVAL;
-	rc = root_take(c, &row);
+	rc = api_take_row(c, &row);
 	if (rc)
 		return rc;
 	for (uint32_t i = 0; i < EXPORTS; i++) {
