@@ -136,7 +136,8 @@ int cxlshm_pool_space(struct cxlshm_pool *pool, struct cxlshm_pool_space *space)
 
 /* ---------------------------------------------------------------- clients */
 
-#define CXLSHM_JOIN_THREAD 1u	/* leave by itself when the calling thread exits */
+#define CXLSHM_JOIN_THREAD 1u	/* leave by itself when the calling thread exits; until then no other thread may leave
+				 * for it, but cxlshm_pool_close() */
 
 /*
  * Take a client slot.  name (NULL: the program's) is shown in lists of clients.
@@ -239,7 +240,9 @@ enum cxlshm_kind cxlshm_kind(const struct cxlshm_client *client, cxlshm_ref ref)
 /* ---------------------------------------------------------------- reference fields
  *
  * A field is a counted reference inside an object's payload.  The application must keep two clients
- * from using one field at once unless both only load it.  holder is a reference to the object it is in.
+ * from using one field at once unless both only load it.  A client that died in a call on a field uses it until it is
+ * recovered: who takes over its lock, or its work, calls cxlshm_recover() first.  (Cells need none of this.)
+ * holder is a reference to the object it is in.
  * -EINVAL: index out of range, or the object has no fields.
  */
 
@@ -307,13 +310,14 @@ int cxlshm_queue_create(struct cxlshm_client *client, uint32_t capacity, unsigne
 			cxlshm_ref *queue);
 
 /* Send: on success ref is the queue's.  -EAGAIN: full.  -EBUSY: ref has local copies, or another living
- * client is the sender of an SPSC queue.  Non-blocking. */
+ * client is the sender of an SPSC queue, or a dead one that somebody else is just recovering.  Non-blocking. */
 int cxlshm_queue_send(struct cxlshm_client *client, cxlshm_ref queue, cxlshm_ref ref);
 
-/* Receive.  -EAGAIN: empty.  -EBUSY: another living client is the receiver of an SPSC queue. */
+/* Receive.  -EAGAIN: empty.  -EBUSY: as above, of the receiver. */
 int cxlshm_queue_receive(struct cxlshm_client *client, cxlshm_ref queue, cxlshm_ref *ref);
 
-/* The same, waiting at most timeout_ns (-1: for ever) for room or a reference.  -ETIMEDOUT, -EINTR. */
+/* The same, waiting at most timeout_ns (-1: for ever) for room or a reference, and for somebody else's recovery of the role's
+ * dead holder.  -ETIMEDOUT, -EINTR. */
 int cxlshm_queue_send_wait(struct cxlshm_client *client, cxlshm_ref queue, cxlshm_ref ref,
 			   int64_t timeout_ns);
 int cxlshm_queue_receive_wait(struct cxlshm_client *client, cxlshm_ref queue, cxlshm_ref *ref,

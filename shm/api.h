@@ -54,6 +54,16 @@ static inline int api_object(const struct client *c, cxlshm_ref ref, uint64_t *o
 /* After rc: is it worth trying again?  1 once memory of dead clients, or kept for late readers, has been freed. */
 int api_made_room(struct client *c, int rc);
 
+/* An empty row, if need be in memory that dead clients held. */
+static inline int api_take_row(struct client *c, struct root_fmt **row)
+{
+	int rc = root_take(c, row);
+
+	if (__builtin_expect(rc, 0) && api_made_room(c, rc))
+		rc = root_take(c, row);
+	return rc;
+}
+
 /* Undo every cxlshm_map() of the client. */
 void api_unmap_all(struct client *c);
 

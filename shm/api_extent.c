@@ -78,7 +78,7 @@ int cxlshm_map(struct cxlshm_client *client, cxlshm_ref ref, uint64_t offset, si
 	m = malloc(sizeof(*m));
 	if (!m)
 		return -ENOMEM;
-	rc = root_take(c, &m->row);
+	rc = api_take_row(c, &m->row);
 	if (rc)
 		goto free_m;
 	rc = ref_attach(c, off, m->row);

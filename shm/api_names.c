@@ -153,7 +153,7 @@ int cxlshm_readdir(struct cxlshm_client *client, cxlshm_ref dir, uint64_t *posit
 	if (!rc && !names_is_dir(c, off))
 		rc = -ENOTDIR;
 	if (!rc && ref)
-		rc = root_take(c, &row);
+		rc = api_take_row(c, &row);
 	if (rc)
 		return rc;
 	do {
@@ -190,7 +190,7 @@ int cxlshm_named_object(struct cxlshm_client *client, cxlshm_ref inode, cxlshm_r
 		return rc;
 	if (!ref || !inode_attr(c, off, &kind) || kind != OBJECT_NAMED)
 		return -EINVAL;
-	rc = root_take(c, &row);
+	rc = api_take_row(c, &row);
 	if (rc)
 		return rc;
 	rc = cell_load(c, object_cell(off_object(c->pool, off), NAMED_DATA), row);

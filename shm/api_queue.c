@@ -77,7 +77,7 @@ static int take_over(struct client *c, const struct queue *queue, struct root_fm
 		recover_dead(c->pool, NULL);
 		rc = one_try(c, queue, row, side);
 	}
-	return rc == -EOWNERDEAD ? -EAGAIN : rc;	/* somebody else is at it */
+	return rc;	/* -EOWNERDEAD: somebody else is at it */
 }
 
 static inline int transfer(struct client *c, const struct queue *queue, struct root_fmt *row, enum queue_side side)
@@ -85,6 +85,22 @@ static inline int transfer(struct client *c, const struct queue *queue, struct r
 	int rc = one_try(c, queue, row, side);
 
 	return __builtin_expect(rc == -EOWNERDEAD, 0) ? take_over(c, queue, row, side) : rc;
+}
+
+/* The same for calls that do not wait: -EAGAIN would say that the queue is full, or empty. */
+static inline int transfer_now(struct client *c, const struct queue *queue, struct root_fmt *row, enum queue_side side)
+{
+	int rc = transfer(c, queue, row, side);
+
+	return __builtin_expect(rc == -EOWNERDEAD, 0) ? -EBUSY : rc;
+}
+
+/* And for those that do: once it is recovered, there may be room, or a reference. */
+static inline int transfer_later(struct client *c, const struct queue *queue, struct root_fmt *row, enum queue_side side)
+{
+	int rc = transfer(c, queue, row, side);
+
+	return __builtin_expect(rc == -EOWNERDEAD, 0) ? -EAGAIN : rc;
 }
 
 static uint64_t now_ns(void)
@@ -105,7 +121,7 @@ static int wait_for(struct client *c, const struct queue *queue, struct root_fmt
 	for (unsigned i = 0; i < POLLS && rc == -EAGAIN; i++) {
 		if (i)
 			arch_relax();
-		rc = transfer(c, queue, row, side);
+		rc = transfer_later(c, queue, row, side);
 		if (!timeout_ns)
 			break;
 	}
@@ -116,7 +132,7 @@ static int wait_for(struct client *c, const struct queue *queue, struct root_fmt
 	while (now < deadline) {
 		uint32_t announced = queue_announce(c, queue, side);
 
-		rc = transfer(c, queue, row, side);
+		rc = transfer_later(c, queue, row, side);
 		if (rc != -EAGAIN)
 			return rc;
 		rc = queue_sleep(queue, side, announced, deadline - now < SLICE_NS ? deadline - now : SLICE_NS);
@@ -128,7 +144,7 @@ static int wait_for(struct client *c, const struct queue *queue, struct root_fmt
 			recovered = now;
 		}
 	}
-	rc = transfer(c, queue, row, side);
+	rc = transfer_later(c, queue, row, side);
 	return rc == -EAGAIN ? -ETIMEDOUT : rc;
 }
 
@@ -140,7 +156,7 @@ int cxlshm_queue_send(struct cxlshm_client *client, cxlshm_ref queue_ref, cxlshm
 	int rc = find_both(c, queue_ref, ref, &queue, &row);
 
 	if (!rc)
-		rc = transfer(c, &queue, row, QUEUE_SENDER);
+		rc = transfer_now(c, &queue, row, QUEUE_SENDER);
 	if (!rc)
 		root_give(c, row);
 	return rc;
@@ -157,16 +173,6 @@ int cxlshm_queue_send_wait(struct cxlshm_client *client, cxlshm_ref queue_ref, c
 		rc = wait_for(c, &queue, row, QUEUE_SENDER, timeout_ns);
 	if (!rc)
 		root_give(c, row);
-	return rc;
-}
-
-/* A row for what will be received. */
-static inline int empty_row(struct client *c, struct root_fmt **row)
-{
-	int rc = root_take(c, row);
-
-	if (__builtin_expect(rc, 0) && api_made_room(c, rc))
-		rc = root_take(c, row);
 	return rc;
 }
 
@@ -187,10 +193,10 @@ int cxlshm_queue_receive(struct cxlshm_client *client, cxlshm_ref queue_ref, cxl
 	int rc = find_queue(c, queue_ref, &queue);
 
 	if (!rc)
-		rc = empty_row(c, &row);
+		rc = api_take_row(c, &row);
 	if (__builtin_expect(rc, 0))
 		return rc;
-	return received(c, transfer(c, &queue, row, QUEUE_RECEIVER), row, ref);
+	return received(c, transfer_now(c, &queue, row, QUEUE_RECEIVER), row, ref);
 }
 
 int cxlshm_queue_receive_wait(struct cxlshm_client *client, cxlshm_ref queue_ref, cxlshm_ref *ref, int64_t timeout_ns)
@@ -201,7 +207,7 @@ int cxlshm_queue_receive_wait(struct cxlshm_client *client, cxlshm_ref queue_ref
 	int rc = find_queue(c, queue_ref, &queue);
 
 	if (!rc)
-		rc = empty_row(c, &row);
+		rc = api_take_row(c, &row);
 	if (rc)
 		return rc;
 	return received(c, wait_for(c, &queue, row, QUEUE_RECEIVER, timeout_ns), row, ref);

@@ -82,13 +82,23 @@ int cxlshm_dup(struct cxlshm_client *client, cxlshm_ref ref)
 	return rc;
 }
 
+/* One more reference in a row of its own, if need be in memory that dead clients held. */
+static inline int attach_new(struct client *c, uint64_t off, cxlshm_ref *ref)
+{
+	int rc = ref_attach_new(c, off, ref);
+
+	if (__builtin_expect(rc, 0) && api_made_room(c, rc))
+		rc = ref_attach_new(c, off, ref);
+	return rc;
+}
+
 int cxlshm_attach(struct cxlshm_client *client, cxlshm_ref ref, cxlshm_ref *out)
 {
 	struct client *c = api_client(client);
 	struct root_fmt *row;
 	int rc = api_row(c, ref, &row);
 
-	return rc ? rc : ref_attach_new(c, a64_load_relaxed(&row->object), out);
+	return rc ? rc : attach_new(c, a64_load_relaxed(&row->object), out);
 }
 
 static int __attribute__((noinline)) release_long(struct client *c, uint64_t off)
@@ -191,7 +201,7 @@ static int row_for(struct client *c, cxlshm_ref ref, struct root_fmt **out)
 	int rc = ref ? api_row(c, ref, &from) : 0;
 
 	if (!rc)
-		rc = root_take(c, &row);
+		rc = api_take_row(c, &row);
 	if (rc)
 		return rc;
 	if (from)
@@ -209,7 +219,7 @@ static int row_of_whole(struct client *c, cxlshm_ref ref, struct root_fmt **out)
 	int rc;
 
 	if (!ref)
-		return root_take(c, out);
+		return api_take_row(c, out);
 	rc = api_row(c, ref, out);
 	if (!rc && a64_load_relaxed(&(*out)->local) > 1)
 		rc = -EBUSY;
@@ -240,7 +250,7 @@ int cxlshm_field_load(struct cxlshm_client *client, cxlshm_ref holder, uint32_t 
 		*ref = 0;
 		return 0;
 	}
-	return ref_attach_new(c, target, ref);
+	return attach_new(c, target, ref);
 }
 
 int cxlshm_field_store(struct cxlshm_client *client, cxlshm_ref holder, uint32_t index, cxlshm_ref ref)
@@ -285,7 +295,7 @@ int cxlshm_cell_load(struct cxlshm_client *client, cxlshm_ref holder, uint32_t i
 	int rc = find_slot(c, holder, index, 1, &slot);
 
 	if (!rc)
-		rc = root_take(c, &row);
+		rc = api_take_row(c, &row);
 	if (rc)
 		return rc;
 	rc = cell_load(c, (struct cell_fmt *)slot, row);
@@ -418,7 +428,7 @@ int cxlshm_import(struct cxlshm_client *client, uint64_t token, cxlshm_ref *ref)
 		return rc;
 	if (!cid || cid > c->pool->slots || cid > a64_load_acquire(&c->pool->shared->slots_high))
 		return -EINVAL;
-	rc = root_take(c, &row);
+	rc = api_take_row(c, &row);
 	if (rc)
 		return rc;
 	for (uint32_t i = 0; i < EXPORTS; i++) {

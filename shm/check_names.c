@@ -361,7 +361,7 @@ static int extent_of(struct check *c, uint64_t off, uint64_t ordinal)
 		return 0;
 	}
 	known = check_map_get(&c->extents, id);
-	if (live && !(known & CHECK_EXTENT_FILE))
+	if (live && !(known & CHECK_EXTENT_FILE) && !in_the_making(c, ordinal))
 		check_problem(c, "file 0x%" PRIx64 ": its bytes, x/%016" PRIx64 ", are not there", off, id);
 	if (known >= CHECK_EXTENT_OWNER)
 		check_problem(c, "file 0x%" PRIx64 ": its bytes, x/%016" PRIx64 ", are another object's, too", off, id);

@@ -61,6 +61,9 @@ static void wipe_slot(struct check *c, uint32_t cid)
 	uint64_t state = a64_load_relaxed(&slot->state);
 	struct root_fmt *rows = (struct root_fmt *)((char *)slot + c->pool->super->roots_off);
 
+	/* As recovery does: who died may have used its era in a stamp, which stays in what is kept (rule 4). */
+	if ((state & 0xff) != SLOT_FREE && c->slots[cid].era < STAMP_ERA_MASK - 1)
+		a64_store_release(pool_era_row(c->pool, cid) + cid, ++c->slots[cid].era);
 	a64_store_relaxed(&slot->redo.era, 0);
 	a64_store_relaxed(&slot->dead_top, 0);
 	a64_store_relaxed(&slot->segments_head, 0);

@@ -58,6 +58,15 @@ int client_alive(struct pool *pool, uint32_t cid)
 	return fl.l_type != F_UNLCK;
 }
 
+int client_dead(struct pool *pool, uint32_t cid, uint64_t incarnation)
+{
+	int dead = client_claimed(pool, cid) &&
+		   (!client_alive(pool, cid) || a64_load_acquire(&pool_slot(pool, cid)->taken_over));
+
+	/* All of it was said of this one: who claims the slot next sets taken_over before its own incarnation. */
+	return dead && client_claimed(pool, cid) && client_incarnation(pool, cid) == incarnation;
+}
+
 /* Does this processor's kernel order other processes' reads for us?  See client_read_begin(). */
 static int has_membarrier(void)
 {
@@ -174,9 +183,13 @@ static int claim_slot(struct pool *pool, uint32_t cid, const char *name, struct 
 	rc = -EAGAIN;
 	if ((state & 0xff) != SLOT_FREE)
 		goto drop;
-	if (!client_era(c))
+	if (!client_era(c)) {
 		a64_store_release(c->era_word, 1);
+		/* Or the first record would be sealed in an era that memory knows nothing of. */
+		persist(pool, c->era_word, sizeof(*c->era_word));
+	}
 	a64_store_release(&c->slot->reading, 0);
+	a64_store_release(&c->slot->taken_over, 0);
 	copy_name(c->slot->name, name ? name : program_invocation_short_name);
 	a64_store_relaxed(&c->slot->pid, (uint64_t)getpid());
 	clock_gettime(CLOCK_REALTIME, &now);
@@ -243,6 +256,8 @@ int client_take_over(struct pool *pool, uint32_t cid, struct client **out)
 	if (!c)
 		goto unlock;
 	c->acting = 1;
+	/* Pairs: client_dead().  Crash before: unlocked, so it is dead all the same.  After: it stays so. */
+	a64_store_release(&c->slot->taken_over, 1);
 	pool->own[cid] = c;
 	*out = c;
 	rc = 0;

@@ -91,6 +91,9 @@ void client_abandon(struct client *c);
 /* 1 if the slot is claimed and its client's lock is held. */
 int client_alive(struct pool *pool, uint32_t cid);
 
+/* 1 if the client that claimed the slot in this incarnation died and is not yet recovered, though perhaps just being. */
+int client_dead(struct pool *pool, uint32_t cid, uint64_t incarnation);
+
 /* 1 if the slot is claimed. */
 int client_claimed(const struct pool *pool, uint32_t cid);
 

@@ -25,6 +25,7 @@
 	X(segment, punched)                                                                        \
 	X(segment, release_swapped)                                                                \
 	X(segment, release_unlinked)                                                               \
+	X(segment, release_hinted)                                                                 \
 	X(segment, grow_swapped)                                                                   \
 	X(segment, grow_counted)                                                                   \
 	X(segment, grow_reserved)                                                                  \
@@ -67,8 +68,8 @@
 	X(cell, load_read)                                                                         \
 	X(cell, count_swapped)                                                                     \
 	X(cell, count_todo)                                                                        \
-	X(extent, created)                                                                         \
 	X(extent, owned)                                                                           \
+	X(extent, created)                                                                         \
 	X(extent, deleted)                                                                         \
 	X(recover, taken_over)                                                                     \
 	X(recover, row_emptied)                                                                    \

@@ -53,9 +53,11 @@ static int make_root_directory(struct client *c, mode_t mode, uint64_t *off)
 	a64_store_relaxed(&attr->ctime_ns, ns);
 	a64_store_relaxed(&attr->btime_ns, ns);
 	a128_store_release(&attr->links, (struct stamped){1, 0});
+	persist(c->pool, attr, sizeof(*attr));
 	ref_expose(c, *off);
 	/* The row's reference becomes the superblock's. */
 	a64_store_release(&row->object, 0);
+	persist(c->pool, row, sizeof(*row));
 	root_give(c, row);
 	return 0;
 }

@@ -2,9 +2,10 @@
 /*
  * Extent files; see extent.h.
  *
- * Life: the record names id and owner, then the file is made, then the owner's word says the id.  From then on the file
- * goes with its object: reclaiming a dead file object deletes its extent first (again after a crash, which is harmless,
- * for ids do not come back).
+ * Life: the record names id and owner, then the owner's word says the id, then the file is made.  So from before it is
+ * there the file goes with its object: reclaiming a dead file object deletes its extent first (again after a crash, which
+ * is harmless, for ids do not come back).  Recovery relies on nothing else: a file that its maker died making may be one
+ * that who recovers may delete, but not open.
  */
 #include "extent.h"
 
@@ -45,6 +46,10 @@ int extent_apply_make(struct client *c, const struct redo_fmt *r)
 	struct stat st;
 	int fd;
 
+	/* Pairs: ref_undertake().  Crash before: no file yet.  After: the object, private still, takes it along, made or not. */
+	a64_store_release(owner, r->aux);
+	persist(c->pool, owner, sizeof(*owner));
+	CRASH_POINT(c, extent, owned);
 	do
 		fd = openat(c->pool->extents_fd, n.text, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	while (fd < 0 && errno == EINTR);
@@ -55,9 +60,6 @@ int extent_apply_make(struct client *c, const struct redo_fmt *r)
 	if (!fstat(c->pool->heap_fd, &st))
 		(void)!fchmod(fd, st.st_mode & 0777);
 	close(fd);
-	a64_store_release(owner, r->aux);
-	persist(c->pool, owner, sizeof(*owner));
-	CRASH_POINT(c, extent, owned);
 	return 0;
 }
 
@@ -124,11 +126,12 @@ int extent_resize(const struct pool *pool, uint64_t id, uint64_t bytes)
 		if (rc == -EOPNOTSUPP)
 			rc = 0;
 	}
+	/*
+	 * A reservation that fails is undone by tmpfs; on other file systems some of it may stay, behind the file's end.  It
+	 * is not cut off at the old size: that would take what others have written there meanwhile.
+	 */
 	if (!rc && ftruncate(fd, (off_t)bytes) < 0)
 		rc = -errno;
-	/* What was reserved beyond the old size for nothing goes back. */
-	if (rc && bytes > (uint64_t)st.st_size)
-		(void)!ftruncate(fd, st.st_size);
 	close(fd);
 	return rc;
 }

@@ -17,7 +17,7 @@
 #include "redo.h"
 
 /* Make an empty extent and store its id in *owner, a word of an object that only this client can reach.
- * Errors: as open(2).  Crash: recovery makes it whole, and drops it with its object. */
+ * Errors: as open(2).  Crash: recovery drops it with its object. */
 int extent_make(struct client *c, struct a64 *owner);
 
 int extent_apply_make(struct client *c, const struct redo_fmt *r);

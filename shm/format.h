@@ -230,7 +230,8 @@ struct slot_fmt {
 				   slot's lock; R: anybody */
 	struct a64 pid;	/* 8 | W: slot when it joins; R: inspection, monitors */
 	struct a64 joined_ns;	/* 16 | same */
-	uint64_t pad0;
+	struct a64 taken_over;	/* 24 | 1: its client died, who has its lock recovers it; W: who takes over 1, who claims 0;
+				   R: who must know whether its client lives */
 	char name[CLIENT_NAME_BYTES];	/* 32 | same; always NUL-terminated */
 
 	struct a64 reading;	/* 64 | 1 while the slot's client follows offsets it holds no reference for;

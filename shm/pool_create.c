@@ -281,13 +281,29 @@ static int make_room(struct pool *pool, int force, struct cxlshm_error *error)
 		pool_unmap(old);
 		return rc;
 	}
-	if (unlinkat(pool->dir_fd, EXTENTS, AT_REMOVEDIR) == 0 || errno == ENOENT)
+	return 0;
+}
+
+/*
+ * A new x/, in place of one without a heap: what is left of a pool.  The heap is ours and locked by now; without that x/
+ * might be of a pool that somebody else is making just now.
+ */
+static int extents_new(struct pool *pool, int force, struct cxlshm_error *error)
+{
+	int rc;
+
+	if (mkdirat(pool->dir_fd, EXTENTS, 0700) == 0)
 		return 0;
-	if (!force)
-		return error_set(error, -ENOTEMPTY, "%s/x: %s; it may be what is left of a pool: --force deletes "
-				 "the files in it", pool->path, strerror(errno));
-	rc = extents_delete(pool, error);
-	return rc == -ENOENT ? 0 : rc;
+	if (errno == EEXIST && unlinkat(pool->dir_fd, EXTENTS, AT_REMOVEDIR) != 0) {
+		if (!force)
+			return error_set(error, -ENOTEMPTY, "%s/x: %s; it may be what is left of a pool: --force deletes "
+					 "the files in it", pool->path, strerror(errno));
+		rc = extents_delete(pool, error);
+		if (rc)
+			return rc;
+	}
+	return mkdirat(pool->dir_fd, EXTENTS, 0700) == 0 ? 0 :
+	       error_set(error, -errno, "%s/x: %s", pool->path, strerror(errno));
 }
 
 int pool_make(const char *path, const struct cxlshm_pool_options *options, struct pool **out,
@@ -314,9 +330,12 @@ int pool_make(const char *path, const struct cxlshm_pool_options *options, struc
 		pool_unmap(pool);
 		return rc;
 	}
-	if (mkdirat(pool->dir_fd, EXTENTS, 0700) != 0) {
-		rc = error_set(error, -errno, "%s/x: %s", pool->path, strerror(errno));
-		goto fail;
+	rc = extents_new(pool, options->force, error);
+	if (rc) {
+		/* What is in x/ is not ours to delete. */
+		(void)!unlinkat(pool->dir_fd, HEAP, 0);
+		pool_unmap(pool);
+		return rc;
 	}
 	pool->extents_fd = openat(pool->dir_fd, EXTENTS, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (pool->extents_fd < 0) {

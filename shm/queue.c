@@ -135,8 +135,10 @@ static int send_any(struct client *c, const struct queue *queue, struct root_fmt
 			if (seen.value && a64_load_acquire(&q->head) == head)
 				return -EAGAIN;
 			/* Emptied, and head was left behind.  Pairs and Crash: as below, in receive_any(). */
-			if (!seen.value && a64_cas_acq_rel(&q->head, head, head + 1))
+			if (!seen.value && a64_cas_acq_rel(&q->head, head, head + 1)) {
+				persist(c->pool, &q->head, sizeof(q->head));
 				CRASH_POINT(c, queue, send_helped);
+			}
 			continue;
 		}
 		if (!seen.value) {
@@ -247,22 +249,32 @@ static void settle_receiver(struct client *c, const struct queue *queue)
 	CRASH_POINT(c, queue, role_settled);
 }
 
+/* Is the client of this role, in the incarnation that took it, still in its slot? */
+static int role_held(const struct client *c, uint64_t value)
+{
+	uint32_t cid = (uint32_t)(value & 0xfff);
+
+	return cid && cid <= c->pool->slots && client_claimed(c->pool, cid) &&
+	       client_incarnation(c->pool, cid) == value >> 12;
+}
+
 static int role_take(struct client *c, const struct queue *queue, enum queue_side side)
 {
 	struct a128 *role = side == QUEUE_SENDER ? &queue->q->sender : &queue->q->receiver;
 	uint64_t mine = role_of(c);
 	struct stamped old;
-	int taken;
+	int taken = 0;
 
 	do {
-		uint32_t cid;
-
 		old = a128_load_acquire(role);
-		cid = (uint32_t)(old.value & 0xfff);
-		/* One that left, or was recovered, has finished its record. */
-		if (cid && cid <= c->pool->slots && client_claimed(c->pool, cid) &&
-		    (client_incarnation(c->pool, cid) << 12 | cid) == old.value)
-			return client_alive(c->pool, cid) ? -EBUSY : -EOWNERDEAD;
+		/* One that left, or was recovered, has finished its record; one that is just being recovered has perhaps not. */
+		if (role_held(c, old.value)) {
+			if (client_dead(c->pool, (uint32_t)(old.value & 0xfff), old.value >> 12))
+				return -EOWNERDEAD;
+			if (role_held(c, old.value))
+				return -EBUSY;
+			continue;
+		}
 		/*
 		 * Pairs: who takes it after us (acquire).
 		 * Crash: the role is a dead client's; who comes next recovers it, takes it, and settles as we would have.

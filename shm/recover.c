@@ -37,9 +37,10 @@ static int record_sane(const struct client *c, const struct redo_fmt *r)
 		return r->word && segment_ok;
 	case REDO_SEGMENT_RELEASE:
 		return r->word && segment_ok && !(r->loc & 7) && off_in_heap(pool, r->loc, 8);
-	case REDO_SPAN_GROW:
-	case REDO_SPAN_SHRINK:
-		return segment_ok && r->next && r->next < pool->segments && r->object + r->next < pool->segments;
+	case REDO_SPAN_GROW:	/* next is the new length: the span may end where the pool does */
+		return r->word && segment_ok && r->next && r->next <= pool->segments - r->object;
+	case REDO_SPAN_SHRINK:	/* object + next is the segment that leaves the span */
+		return segment_ok && r->next && r->next < pool->segments - r->object;
 	case REDO_COUNT:
 	case REDO_DIR_MOVE:
 		return r->word != 0;

@@ -43,6 +43,15 @@ static int punch(struct client *c, uint32_t segment)
 	return rc < 0 ? -errno : 0;
 }
 
+/* Zero memory that was kept, page table included: a former owner's entries must not come back between a new one's. */
+static void scrub(struct client *c, uint32_t segment)
+{
+	char *start = off_ptr(c->pool, (uint64_t)segment << c->pool->segment_shift);
+
+	memset(start, 0, 1ul << c->pool->segment_shift);
+	persist(c->pool, start, 1ul << c->pool->segment_shift);
+}
+
 /*
  * Has every client stopped following offsets that it read before now?  A reader sets its flag and then looks for
  * objects; we made ours unreachable and then look at the flags; membarrier(2) orders both.
@@ -223,8 +232,7 @@ int segment_claim(struct client *c, uint32_t *segment)
 			numa_apply(c->pool, off_ptr(c->pool, (uint64_t)found << c->pool->segment_shift),
 				   1ull << c->pool->segment_shift);
 		if (segment_value_state(old.value) == SEGMENT_FREE_DIRTY)
-			memset(off_ptr(c->pool, (uint64_t)found << c->pool->segment_shift), 0,
-			       1ul << c->pool->segment_shift);
+			scrub(c, found);
 		a64_store_relaxed(&table(c, found)->span, 0);
 		set_state(c, found, SEGMENT_OWNED);
 		CRASH_POINT(c, segment, opened);
@@ -275,6 +283,12 @@ void segment_apply_release(struct client *c, const struct redo_fmt *r)
 		CRASH_POINT(c, segment, release_unlinked);
 		a64_store_relaxed(&c->slot->segments_owned, a64_load_relaxed(&c->slot->segments_owned) - 1);
 	}
+	/*
+	 * Pairs: find_by_hint().  Within the transaction: nobody looks for an orphan that no hint leads to.  Crash before:
+	 * recovery comes here again.  Somebody may have it by now: then it is a hint too many.
+	 */
+	hint_set(c, segment_state_of(c->pool, segment) == SEGMENT_ORPHAN, segment);
+	CRASH_POINT(c, segment, release_hinted);
 }
 
 /*
@@ -306,7 +320,6 @@ static void let_go(struct client *c, uint32_t segment, enum segment_state state)
 	CRASH_POINT(c, segment, release_swapped);
 	segment_apply_release(c, r);
 	era_bump(c);
-	hint_set(c, state == SEGMENT_ORPHAN, segment);
 }
 
 void segment_release(struct client *c, uint32_t segment)
@@ -390,8 +403,7 @@ static int span_grow(struct client *c, uint32_t head, uint32_t count)
 	rc = reserve(c, segment);
 	CRASH_POINT(c, segment, grow_reserved);
 	if (!rc && segment_value_state(old.value) == SEGMENT_FREE_DIRTY)
-		memset(off_ptr(c->pool, (uint64_t)segment << c->pool->segment_shift), 0,
-		       1ul << c->pool->segment_shift);
+		scrub(c, segment);
 	if (!rc && c->pool->super->numa[0])
 		numa_apply(c->pool, off_ptr(c->pool, (uint64_t)segment << c->pool->segment_shift),
 			   1ull << c->pool->segment_shift);
@@ -459,8 +471,7 @@ int segment_span_claim(struct client *c, uint32_t count, uint32_t *head)
 		rc = reserve(c, first);
 		CRASH_POINT(c, segment, reserved);
 		if (!rc && segment_value_state(old.value) == SEGMENT_FREE_DIRTY)
-			memset(off_ptr(pool, (uint64_t)first << pool->segment_shift), 0,
-			       1ul << pool->segment_shift);
+			scrub(c, first);
 		for (have = 1; !rc && have < count; have++)
 			rc = span_grow(c, first, have);
 		if (!rc) {

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -18,6 +19,7 @@
 #include <cmocka.h>
 
 #include "check_lines.h"
+#include "client.h"
 
 struct offline {
 	char dir[64];
@@ -211,6 +213,55 @@ static void who_died_is_recovered_by_the_repair(void **state)
 	offline_teardown(&o);
 }
 
+static void die_when_counted(void *arg, struct client *c, unsigned point)
+{
+	(void)arg;
+	(void)c;
+	if (point == CRASH_ref_attach_counted)
+		raise(SIGKILL);
+}
+
+/* Where damage keeps recovery out, too: the next client of the slot must not find its own era in a header already. */
+static void a_wiped_slots_era_is_not_used_again(void **state)
+{
+	struct lines lines = {0};
+	struct pool *pool;
+	uint64_t nowhere = 0x12345670, stamp;
+	struct offline o;
+	uint32_t cid;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	offline_setup(&o);
+	cxlshm_pool_close(o.pool);
+	pid = fork();
+	if (!pid) {
+		struct cxlshm_client *c;
+		cxlshm_ref ref, copy;
+
+		if (cxlshm_pool_open(o.dir, 0, &o.pool, NULL) || cxlshm_join(o.pool, "dying", 0, &c) ||
+		    cxlshm_lookup(c, 0, "data", 0, &ref))
+			_exit(1);
+		((struct pool *)o.pool)->crash_hook = die_when_counted;
+		cxlshm_attach(c, ref, &copy);
+		_exit(2);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, SIGKILL);
+	offline_poke(&o, o.data + 16, &nowhere, sizeof(nowhere));
+	offline_check(&o, CXLSHM_CHECK_REPAIR, &lines);
+	assert_int_equal(cxlshm_pool_open(o.dir, 0, &o.pool, NULL), 0);
+	pool = (struct pool *)o.pool;
+	stamp = a128_stamp_relaxed(&off_object(pool, o.data)->word);
+	cid = stamp_cid(stamp);
+	assert_in_range(cid, 1, pool->slots);
+	assert_true(stamp_era(stamp) < a64_load_relaxed(pool_era_row(pool, cid) + cid));
+	cxlshm_pool_close(o.pool);
+	offline_in_order(&o);
+	offline_teardown(&o);
+}
+
 /* The pool that a repair leaves is one to go on with. */
 static void a_repaired_pool_is_used_again(void **state)
 {
@@ -256,6 +307,7 @@ int main(void)
 		cmocka_unit_test(either_superblock_is_restored_from_the_other),
 		cmocka_unit_test(a_cycle_outlives_its_client_until_repaired),
 		cmocka_unit_test(who_died_is_recovered_by_the_repair),
+		cmocka_unit_test(a_wiped_slots_era_is_not_used_again),
 		cmocka_unit_test(a_repaired_pool_is_used_again),
 	};
 

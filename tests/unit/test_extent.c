@@ -4,6 +4,8 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/mman.h>
 
 #include "fixture.h"
@@ -91,6 +93,55 @@ static void sizes_change_and_are_reserved(void **state)
 	fixture_free(f);
 }
 
+struct appending {
+	int fd;
+	uint32_t stop;
+	uint32_t lost;	/* bytes written that the file has no more */
+};
+
+static void *append(void *arg)
+{
+	struct appending *a = arg;
+	off_t size = 0;
+	struct stat st;
+
+	while (!__atomic_load_n(&a->stop, __ATOMIC_ACQUIRE)) {
+		if (pwrite(a->fd, "x", 1, size) != 1 || fstat(a->fd, &st))
+			return arg;
+		size++;
+		a->lost += st.st_size < size;
+		size = st.st_size;
+		if (size >= 4096 && ftruncate(a->fd, size = 0))
+			return arg;
+	}
+	return NULL;
+}
+
+/* Somebody else's writes may make the file longer while a call finds out that there is no room. */
+static void a_size_that_has_no_room_takes_nothing_away(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	struct appending a = {0};
+	pthread_t thread;
+	cxlshm_ref ref;
+	void *rc;
+
+	(void)state;
+	assert_int_equal(cxlshm_alloc_with(f->client, 0, 0, CXLSHM_EXTENT, &ref), 0);
+	a.fd = cxlshm_extent_open(f->client, ref, O_RDWR);
+	assert_true(a.fd >= 0);
+	assert_int_equal(pthread_create(&thread, NULL, append, &a), 0);
+	for (int i = 0; i < 20000; i++)
+		assert_int_equal(cxlshm_resize(f->client, ref, 1ull << 45), -ENOSPC);
+	__atomic_store_n(&a.stop, 1, __ATOMIC_RELEASE);
+	assert_int_equal(pthread_join(thread, &rc), 0);
+	assert_null(rc);
+	assert_int_equal(a.lost, 0);
+	close(a.fd);
+	assert_int_equal(cxlshm_release(f->client, ref), 0);
+	fixture_free(f);
+}
+
 static void other_objects_have_no_extent(void **state)
 {
 	struct fixture *f = fixture_new(1 << 20, 4);
@@ -104,6 +155,63 @@ static void other_objects_have_no_extent(void **state)
 	assert_int_equal(cxlshm_extent_open(f->client, ref, O_RDONLY), -EINVAL);
 	assert_int_equal(cxlshm_extent_busy(f->client, ref), -EINVAL);
 	fixture_free(f);
+}
+
+static void die_once_made(void *arg, struct client *c, unsigned point)
+{
+	(void)arg;
+	(void)c;
+	if (point == CRASH_extent_created)
+		raise(SIGKILL);
+}
+
+/* As user uid of the pool's group: make a file and die, or recover.  Its wait status. */
+static int user_does(const struct fixture *f, uid_t uid, gid_t gid, int makes)
+{
+	struct cxlshm_client *c;
+	struct cxlshm_pool *mine;
+	cxlshm_ref ref;
+	int status;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (!pid) {
+		alarm(60);
+		if (setgid(gid) || setuid(uid) || cxlshm_pool_open(f->dir, 0, &mine, NULL))
+			_exit(1);
+		((struct pool *)mine)->crash_hook = die_once_made;
+		if (!makes)
+			_exit(cxlshm_recover(mine, NULL) ? 2 : 0);
+		_exit(cxlshm_join(mine, "doomed", 0, &c) || cxlshm_alloc_with(c, 4096, 0, CXLSHM_EXTENT, &ref) ? 3 : 4);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+/* The file has the pool's mode only once its maker has come so far. */
+static void anybody_of_the_group_recovers_a_maker(void **state)
+{
+	struct cxlshm_pool_options options = {
+		.size_bytes = 4 << 20, .client_slots = 4, .mode = 0660, .uid = 1001, .gid = 2000};
+	struct cxlshm_check_result result;
+	struct fixture f = {.dir = "/dev/shm/cxlshm-unit-XXXXXX"};
+
+	(void)state;
+	SKIP_IF_ONE_PROCESS();
+	if (geteuid())
+		skip();
+	assert_non_null(mkdtemp(f.dir));
+	assert_int_equal(chmod(f.dir, 0755), 0);
+	assert_int_equal(cxlshm_pool_create(f.dir, &options, NULL), 0);
+	assert_int_equal(user_does(&f, 1001, 2000, 1), SIGKILL);
+	assert_int_equal(files(&f), 1);
+	assert_int_equal(user_does(&f, 1002, 2000, 0), 0);
+	assert_int_equal(files(&f), 0);
+	assert_int_equal(cxlshm_check(f.dir, 0, fixture_report, NULL, &result, NULL), 0);
+	assert_int_equal(result.problems, 0);
+	assert_int_equal(cxlshm_pool_remove(f.dir, NULL), 0);
+	assert_int_equal(rmdir(f.dir), 0);
 }
 
 static void leaving_unmaps(void **state)
@@ -128,7 +236,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bytes_are_mapped_and_go_with_the_object),
 		cmocka_unit_test(sizes_change_and_are_reserved),
+		cmocka_unit_test(a_size_that_has_no_room_takes_nothing_away),
 		cmocka_unit_test(other_objects_have_no_extent),
+		cmocka_unit_test(anybody_of_the_group_recovers_a_maker),
 		cmocka_unit_test(leaving_unmaps),
 	};
 

@@ -188,6 +188,66 @@ static void other_files_are_left_alone(void **state)
 	assert_refused(cxlshm_pool_remove(dir, &err), -EUCLEAN);
 }
 
+/* x/ without a heap is what is left of a pool; it may be empty, or hold what is not ours without force. */
+static void leftover_folder_is_taken(void **state)
+{
+	struct cxlshm_pool_options o = options(8 * MIB);
+	struct stat st;
+	int fd;
+
+	(void)state;
+	assert_int_equal(mkdir(in_dir("x"), 0700), 0);
+	assert_int_equal(make_with(&o), 0);
+	assert_int_equal(cxlshm_pool_remove(dir, &err), 0);
+	assert_int_equal(mkdir(in_dir("x"), 0700), 0);
+	fd = open(in_dir("x/letter"), O_CREAT | O_RDWR, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	assert_refused(make_with(&o), -ENOTEMPTY);
+	assert_int_equal(stat(in_dir("x/letter"), &st), 0);
+	assert_int_equal(stat(in_dir("heap"), &st), -1);
+	o.force = 1;
+	assert_int_equal(make_with(&o), 0);
+	assert_int_equal(stat(in_dir("x/letter"), &st), -1);
+	assert_int_equal(open_pool(0), 0);
+}
+
+/* Of two at once one makes the pool, whole.  The window is narrow: without the lock one round in a thousand fails. */
+static void two_at_once_make_one_pool(void **state)
+{
+	struct cxlshm_pool_options o = options(MIB);
+	unsigned *round = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	(void)state;
+	assert_true(round != MAP_FAILED);
+	for (unsigned i = 1; i <= 500; i++) {
+		int status, made = 0;
+		pid_t child[2];
+
+		fflush(NULL);
+		for (int k = 0; k < 2; k++) {
+			child[k] = fork();
+			if (child[k] == 0) {
+				while (__atomic_load_n(round, __ATOMIC_ACQUIRE) < i)
+					;
+				for (unsigned spin = 0; k && spin < i * 37 % 4000; spin++)
+					__asm__ volatile("");
+				_exit(make_with(&o) ? 1 : 0);
+			}
+		}
+		__atomic_store_n(round, i, __ATOMIC_RELEASE);
+		for (int k = 0; k < 2; k++) {
+			assert_int_equal(waitpid(child[k], &status, 0), child[k]);
+			made += status == 0;
+		}
+		assert_in_range(made, 0, 1);
+		if (made)
+			assert_int_equal(open_pool(0), 0);
+		(void)cxlshm_pool_remove(dir, NULL);
+	}
+	munmap(round, 4096);
+}
+
 static void unfinished_pool_is_taken_with_force(void **state)
 {
 	struct cxlshm_pool_options o = options(8 * MIB);
@@ -245,6 +305,8 @@ int main(void)
 		T(mode_and_group_are_applied),
 		T(making_again_needs_force),
 		T(other_files_are_left_alone),
+		T(leftover_folder_is_taken),
+		T(two_at_once_make_one_pool),
 		T(unfinished_pool_is_taken_with_force),
 		T(discarded_pool_leaves_nothing),
 		T(full_file_system_is_enospc),

@@ -430,6 +430,35 @@ static void dead_holder_of_roles_is_recovered_by_who_wants_them(void **state)
 	objects();
 }
 
+/* While somebody else recovers the holder of a role, whoever waits for it goes on waiting. */
+static void role_of_one_just_being_recovered_is_waited_for(void **state)
+{
+	uint64_t before = objects();
+	struct cxlshm_pool *third;
+	struct client *acting;
+	cxlshm_ref ref = item(a, 0, 2);
+	uint32_t cid;
+
+	(void)state;
+	make(2, CXLSHM_SPSC);
+	assert_int_equal(send_number(b, queue_b, 1), 0);
+	assert_int_equal(send_number(a, queue, 2), -EBUSY);
+	cid = cxlshm_client_id(b);
+	client_abandon((struct client *)b);
+	assert_int_equal(cxlshm_pool_open(dir, 0, &third, NULL), 0);
+	assert_int_equal(client_take_over((struct pool *)third, cid, &acting), 0);
+	assert_int_equal(send_number(a, queue, 2), -EBUSY);
+	assert_int_equal(cxlshm_queue_send_wait(a, queue, ref, SECOND / 10), -ETIMEDOUT);
+	client_abandon(acting);
+	cxlshm_pool_close(third);
+	assert_int_equal(cxlshm_queue_send_wait(a, queue, ref, 10 * SECOND), 0);
+	assert_int_equal(receive_number(a, queue), 1);
+	assert_int_equal(receive_number(a, queue), 2);
+	assert_int_equal(cxlshm_release(a, queue), 0);
+	assert_int_equal(cxlshm_join(pool, "b", 0, &b), 0);
+	assert_int_equal(objects(), before);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -439,6 +468,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(sleeper_is_woken, setup, teardown),
 		cmocka_unit_test_setup_teardown(sleeper_outlives_its_peer, setup, teardown),
 		cmocka_unit_test_setup_teardown(dead_holder_of_roles_is_recovered_by_who_wants_them, setup, teardown),
+		cmocka_unit_test_setup_teardown(role_of_one_just_being_recovered_is_waited_for, setup, teardown),
 	};
 
 	return board_map() ? 1 : cmocka_run_group_tests(tests, NULL, NULL);

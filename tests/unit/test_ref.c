@@ -208,6 +208,26 @@ static void exports_are_taken_once(void **state)
 	fixture_free(f);
 }
 
+/* More references take memory, too, and a dead client's is as good as free. */
+static void references_find_room_that_a_dead_client_holds(void **state)
+{
+	struct fixture *f = fixture_new(1 << 20, 4);
+	struct cxlshm_client *dead;
+	cxlshm_ref ref, copy;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, "dead", 0, &dead), 0);
+	assert_int_equal(cxlshm_alloc(f->client, 10, &ref), 0);
+	assert_int_equal(cxlshm_alloc(dead, 3000, &copy), 0);
+	for (size_t bytes = 3000; bytes >= 300; bytes /= 10)
+		while (!cxlshm_alloc(f->client, bytes, &copy))
+			;
+	client_abandon((struct client *)dead);
+	for (int i = 0; i < 1000; i++)
+		assert_int_equal(cxlshm_attach(f->client, ref, &copy), 0);
+	fixture_free(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -219,6 +239,7 @@ int main(void)
 		cmocka_unit_test(long_lists_go_without_recursion),
 		cmocka_unit_test(trees_and_wide_objects_go_whole),
 		cmocka_unit_test(exports_are_taken_once),
+		cmocka_unit_test(references_find_room_that_a_dead_client_holds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

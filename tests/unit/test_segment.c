@@ -2,6 +2,8 @@
 /*
  * Segments: claimed, spanned, orphaned, adopted, given back.
  */
+#include <signal.h>
+
 #include "fixture.h"
 
 #include "page.h"
@@ -57,6 +59,68 @@ static void two_clients_never_get_the_same(void **state)
 	fixture_free(f);
 }
 
+static unsigned death, deaths_left;	/* die at the deaths_left-th pass of the point */
+
+static void die(void *arg, struct client *c, unsigned point)
+{
+	(void)arg;
+	(void)c;
+	if (point == death && deaths_left && !--deaths_left)
+		raise(SIGKILL);
+}
+
+/* A client, in a process of its own, that dies at the n-th pass of the point. */
+static void die_within(struct fixture *f, void (*body)(struct cxlshm_client *c), unsigned point, unsigned n)
+{
+	struct cxlshm_client *c;
+	struct cxlshm_pool *mine;
+	int status;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		alarm(60);
+		if (cxlshm_pool_open(f->dir, 0, &mine, NULL) || cxlshm_join(mine, "doomed", 0, &c))
+			_exit(1);
+		death = point;
+		deaths_left = n;
+		((struct pool *)mine)->crash_hook = die;
+		body(c);
+		_exit(2);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+static void claim_all_as_one(struct cxlshm_client *client)
+{
+	struct client *c = (struct client *)client;
+	uint32_t head;
+
+	segment_span_claim(c, count_state(c->pool, SEGMENT_FREE), &head);
+}
+
+/* The record of the last step says a length that ends where the pool does. */
+static void a_span_to_the_pools_end_is_given_back_after_a_death(void **state)
+{
+	struct fixture *f;
+	struct pool *pool;
+	uint32_t before;
+
+	(void)state;
+	SKIP_IF_ONE_PROCESS();
+	f = fixture_new(4 << 20, 4);
+	pool = (struct pool *)f->pool;
+	before = count_state(pool, SEGMENT_FREE);
+	die_within(f, claim_all_as_one, CRASH_segment_grow_swapped, before - 1);
+	assert_int_equal(segment_state_of(pool, pool->segments - 1), SEGMENT_BODY);
+	assert_int_equal(cxlshm_recover(f->pool, NULL), 0);
+	assert_int_equal(count_state(pool, SEGMENT_FREE), before);
+	fixture_free(f);
+}
+
 static void an_orphan_is_adopted_by_one(void **state)
 {
 	struct fixture *f = fixture_new(4 << 20, 4);
@@ -80,6 +144,36 @@ static void an_orphan_is_adopted_by_one(void **state)
 	assert_int_equal(segment_adopt_any(c, &adopted), -ENOENT);
 	assert_int_equal(cxlshm_leave(other), 0);
 	fixture_free(f);
+}
+
+static void name_one_and_leave(struct cxlshm_client *client)
+{
+	cxlshm_ref ref;
+
+	if (!cxlshm_alloc(client, 100, &ref) && !cxlshm_link(client, ref, 0, "stays", 0600))
+		cxlshm_leave(client);
+}
+
+/* Whoever needs memory finds it, wherever its former owner died. */
+static void an_orphan_is_found_after_a_death(void **state)
+{
+	static const unsigned points[] = {CRASH_segment_release_swapped, CRASH_segment_release_unlinked,
+					  CRASH_segment_release_hinted};
+
+	(void)state;
+	SKIP_IF_ONE_PROCESS();
+	for (unsigned i = 0; i < sizeof(points) / sizeof(points[0]); i++) {
+		struct fixture *f = fixture_new(1 << 20, 4);
+		cxlshm_ref ref;
+
+		die_within(f, name_one_and_leave, points[i], 1);
+		assert_int_equal(cxlshm_recover(f->pool, NULL), 0);
+		while (!cxlshm_alloc(f->client, 480, &ref))
+			;
+		assert_int_equal(count_state((struct pool *)f->pool, SEGMENT_ORPHAN), 0);
+		assert_int_equal(cxlshm_unlink(f->client, 0, "stays"), 0);
+		fixture_free(f);
+	}
 }
 
 static void a_span_is_contiguous_and_goes_whole(void **state)
@@ -128,7 +222,9 @@ int main(void)
 		cmocka_unit_test(all_are_claimed_once_and_given_back),
 		cmocka_unit_test(two_clients_never_get_the_same),
 		cmocka_unit_test(an_orphan_is_adopted_by_one),
+		cmocka_unit_test(an_orphan_is_found_after_a_death),
 		cmocka_unit_test(a_span_is_contiguous_and_goes_whole),
+		cmocka_unit_test(a_span_to_the_pools_end_is_given_back_after_a_death),
 		cmocka_unit_test(memory_stays_while_somebody_reads),
 	};
 
