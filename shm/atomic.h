@@ -116,6 +116,13 @@ static inline void a32_store_release(struct a32 *w, uint32_t v)
 	__atomic_store_n(&w->raw, v, __ATOMIC_RELEASE);
 }
 
+/* 1 if *w was old and is new now. */
+static inline int a32_cas_acq_rel(struct a32 *w, uint32_t old, uint32_t new)
+{
+	SCHED_POINT();
+	return __atomic_compare_exchange_n(&w->raw, &old, new, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+
 static inline uint32_t a32_add_acq_rel(struct a32 *w, uint32_t n)
 {
 	SCHED_POINT();

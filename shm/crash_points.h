@@ -26,6 +26,8 @@
 	X(segment, release_swapped)                                                                \
 	X(segment, release_unlinked)                                                               \
 	X(segment, release_hinted)                                                                 \
+	X(segment, dirty_hinted)                                                                   \
+	X(segment, trimming)                                                                       \
 	X(segment, grow_swapped)                                                                   \
 	X(segment, grow_counted)                                                                   \
 	X(segment, grow_reserved)                                                                  \

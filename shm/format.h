@@ -112,6 +112,9 @@ static_assert(offsetof(struct super_fmt, numa) == 168, "format");
 static_assert(offsetof(struct super_fmt, checksum) == 488, "format");
 static_assert(sizeof(struct super_fmt) == 496, "format");
 
+#define SEGMENTS_DIRTY 1u
+#define SEGMENTS_TRIMMING 2u
+
 struct shared_fmt {
 	struct a128 dir_move;	/* 0 | stamped {cid of the client moving a directory}; W: names, era_cas; R: same */
 	uint8_t pad0[48];
@@ -119,8 +122,8 @@ struct shared_fmt {
 				   touching it; R: publish checks and recovery, acquire */
 	uint8_t pad1[56];
 	struct a32 clients_sequence;	/* 128 | futex; W: join and leave, +1; R: cxlshm_wait_clients() */
-	struct a32 segments_dirty;	/* 132 | a hint: segments are FREE_DIRTY; W: who leaves one so, 1; who goes to
-					   trim them, 0; R: retire() */
+	struct a32 segments_dirty;	/* 132 | a hint: segments are FREE_DIRTY; W: who has left one so, 1; who trims them, 2
+					   before and, if it still is that, 0 behind; R: who leaves or recovers */
 	uint8_t pad3[56];
 	struct a64 gone_allocations;	/* 192 | counters of clients that are gone; W: leave and recovery, add; */
 	struct a64 gone_frees;	/* R: statistics.  Not kept exact across a death in between */

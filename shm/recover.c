@@ -199,10 +199,7 @@ static void retire(struct client *c, struct cxlshm_recovery *done)
 	c->root_free = 0;
 	page_retire(c);
 	/* Memory that was kept because somebody was looking: perhaps nobody is any more. */
-	if (a32_load_acquire(&pool->shared->segments_dirty)) {
-		a32_store_release(&pool->shared->segments_dirty, 0);
-		segment_trim(c);
-	}
+	segment_trim_hinted(c);
 	count_gone(c);
 	a64_store_relaxed(&c->slot->segments_owned, 0);
 	*done = c->done;

@@ -15,9 +15,9 @@
  *   POP              0                 -            block          next dead       -
  *   COLLECT          segment.remote    -            first block    -               segment
  *   SEGMENT_CLAIM    segment.word      -            segment        -               -
- *   SEGMENT_RELEASE  segment.word      link to it   segment        its next        -
+ *   SEGMENT_RELEASE  segment.word      link to it   segment        its next        new state
  *   SPAN_GROW        segment.word      -            head segment   new span        -
- *   SPAN_SHRINK      0                 -            head segment   new span        -
+ *   SPAN_SHRINK      0                 -            head segment   new span        state of what is cut off
  *   COUNT            counter word      -            -              -               -
  *   EXTENT           0                 attr.extent  -              -               extent id
  *   DIR_MOVE         shared.dir_move   -            -              new moving_dir  -

@@ -272,6 +272,19 @@ int segment_adopt_any(struct client *c, uint32_t *segment)
 
 /* ---- giving back ---- */
 
+/*
+ * Behind the step that left a segment FREE_DIRTY, and repeated with it by recovery.
+ * Pairs: segment_trim_hinted().
+ */
+static void dirty_hint(struct client *c, uint64_t state)
+{
+	if (state != SEGMENT_FREE_DIRTY)
+		return;
+	a32_store_release(&c->pool->shared->segments_dirty, SEGMENTS_DIRTY);
+	persist(c->pool, &c->pool->shared->segments_dirty, sizeof(struct a32));
+	CRASH_POINT(c, segment, dirty_hinted);
+}
+
 void segment_apply_release(struct client *c, const struct redo_fmt *r)
 {
 	struct a64 *link = off_ptr(c->pool, r->loc);
@@ -289,6 +302,7 @@ void segment_apply_release(struct client *c, const struct redo_fmt *r)
 	 */
 	hint_set(c, segment_state_of(c->pool, segment) == SEGMENT_ORPHAN, segment);
 	CRASH_POINT(c, segment, release_hinted);
+	dirty_hint(c, r->aux);
 }
 
 /*
@@ -314,6 +328,7 @@ static void let_go(struct client *c, uint32_t segment, enum segment_state state)
 	r->loc = off_of(c->pool, link);
 	r->object = segment;
 	r->next = a64_load_relaxed(&s->next);
+	r->aux = state;
 	redo_seal(c, r);
 	while (!era_cas(c, &s->word, a128_load_acquire(&s->word), segment_value(state, 0, 0)))
 		;	/* nobody else writes an owned segment's word: the first one succeeds */
@@ -338,9 +353,6 @@ void segment_release(struct client *c, uint32_t segment)
 		state = SEGMENT_FREE;
 	CRASH_POINT(c, segment, punched);
 	let_go(c, segment, state);
-	/* Pairs: retire(), which trims.  Crash before: a hint less; the next claim, or who finds the pool full, has the memory. */
-	if (state == SEGMENT_FREE_DIRTY)
-		a32_store_release(&c->pool->shared->segments_dirty, 1);
 }
 
 void segment_orphan(struct client *c, uint32_t segment)
@@ -363,6 +375,19 @@ uint32_t segment_trim(struct client *c)
 		done += segment_state_of(pool, segment) != SEGMENT_FREE_DIRTY;
 	}
 	return done;
+}
+
+void segment_trim_hinted(struct client *c)
+{
+	struct a32 *hint = &c->pool->shared->segments_dirty;
+
+	if (!a32_load_acquire(hint))
+		return;
+	/* Crash behind it: the hint still is one.  Who leaves a segment dirty meanwhile, as we may, sets it anew. */
+	a32_cas_acq_rel(hint, SEGMENTS_DIRTY, SEGMENTS_TRIMMING);
+	CRASH_POINT(c, segment, trimming);
+	segment_trim(c);
+	a32_cas_acq_rel(hint, SEGMENTS_TRIMMING, 0);
 }
 
 /* ---- spans ---- */
@@ -425,6 +450,7 @@ void segment_apply_shrink(struct client *c, const struct redo_fmt *r)
 		era_store(c, &s->word, old.stamp, segment_value((enum segment_state)r->aux, 0, 0));
 		CRASH_POINT(c, segment, shrink_swapped);
 	}
+	dirty_hint(c, r->aux);
 	hint_set(c, 0, segment);
 }
 

@@ -50,6 +50,9 @@ void segment_span_shrink(struct client *c, uint32_t head);
 /* Give memory of FREE_DIRTY segments back to the system, as far as nobody may be looking; how many. */
 uint32_t segment_trim(struct client *c);
 
+/* The same if the hint says that there are such. */
+void segment_trim_hinted(struct client *c);
+
 /* Finish a committed record; see redo.h. */
 void segment_apply_claim(struct client *c, const struct redo_fmt *r);
 void segment_apply_release(struct client *c, const struct redo_fmt *r);

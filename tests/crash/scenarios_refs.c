@@ -277,6 +277,25 @@ static void act_sweep(struct stage *s, struct cxlshm_pool *pool)
 	MUST(cxlshm_leave(c));
 }
 
+/* The neighbour has stopped in the middle of looking at an object, so memory given back is kept for it: FREE_DIRTY. */
+static void prepare_reader(struct stage *s)
+{
+	prepare_shared(s);
+	a64_store_release(&((struct client *)s->neighbour)->slot->reading, 1);
+}
+
+/* It goes on, and the next client that leaves gives that memory back. */
+static void after_reader(struct stage *s)
+{
+	struct client *n = (struct client *)s->neighbour;
+
+	a64_store_release(&n->slot->reading, 0);
+	MUST(cxlshm_leave(join(s->pool)));
+	for (uint32_t i = n->pool->first_segment; i < n->pool->segments; i++)
+		REQUIRE(segment_value_state(a128_load_acquire(&n->pool->segment_table[i].word).value) != SEGMENT_FREE_DIRTY);
+	after_shared(s);
+}
+
 const struct scenario refs_scenarios[] = {
 	{"private", SMALL, prepare_shared, act_private, after_shared},
 	{"sizes", SMALL * 2, prepare_shared, act_sizes, after_shared},
@@ -290,5 +309,6 @@ const struct scenario refs_scenarios[] = {
 	{"extent", SMALL, prepare_shared, act_extent, after_shared},
 	{"graphs", SMALL, prepare_shared, act_graphs, after_shared},
 	{"sweep", SMALL * 2, prepare_shared, act_sweep, after_shared},
+	{"reader", SMALL * 3, prepare_reader, act_span, after_reader},
 	{NULL, 0, NULL, NULL, NULL},
 };
