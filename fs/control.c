@@ -47,7 +47,8 @@ static void fill_attr(const struct fs *fs, enum control_kind kind, uint64_t ino,
 	out->st_blksize = 4096;
 	out->st_nlink = 1;
 	out->st_mode = kind == CONTROL_FOLDER || kind == CONTROL_OBJECTS ? S_IFDIR | 0555 : S_IFREG | 0444;
-	clock_gettime(CLOCK_REALTIME, &out->st_mtim);
+	/* One that stands still: tar(1) fails when a file's time moves under it. */
+	out->st_mtim.tv_sec = fs->started;
 	out->st_atim = out->st_ctim = out->st_mtim;
 }
 
