@@ -227,6 +227,15 @@ static bool is_kept(const char *name)
 	return false;
 }
 
+/*
+ * Ours to say, not to be set or removed.  Refused as not supported: programs that copy attributes as far as they
+ * can, as mv(1) does, pass over that without a word, but not over a lack of permission.
+ */
+static bool is_made_up(const char *name)
+{
+	return !strncmp(name, PREFIX, sizeof(PREFIX) - 1);
+}
+
 int64_t control_getxattr(struct fs *fs, struct inode *inode, const char *name, char *value, size_t size)
 {
 	char made_up[1024];
@@ -234,7 +243,7 @@ int64_t control_getxattr(struct fs *fs, struct inode *inode, const char *name, c
 
 	if (!is_kept(name))
 		return -EOPNOTSUPP;
-	if (strncmp(name, PREFIX, sizeof(PREFIX) - 1)) {
+	if (!is_made_up(name)) {
 		length = cxlshm_getxattr(lane_lock(&fs->lanes), inode->ref, name, value, size);
 		lane_unlock(&fs->lanes);
 		return length;
@@ -282,8 +291,8 @@ int control_setxattr(struct fs *fs, struct inode *inode, const char *name, const
 
 	if (!is_kept(name))
 		return -EOPNOTSUPP;
-	if (!strncmp(name, PREFIX, sizeof(PREFIX) - 1))
-		return -EPERM;
+	if (is_made_up(name))
+		return -EOPNOTSUPP;
 	rc = cxlshm_setxattr(lane_lock(&fs->lanes), inode->ref, name, value, size, flags);
 	lane_unlock(&fs->lanes);
 	return rc;
@@ -295,8 +304,8 @@ int control_removexattr(struct fs *fs, struct inode *inode, const char *name)
 
 	if (!is_kept(name))
 		return -EOPNOTSUPP;
-	if (!strncmp(name, PREFIX, sizeof(PREFIX) - 1))
-		return -EPERM;
+	if (is_made_up(name))
+		return -EOPNOTSUPP;
 	rc = cxlshm_removexattr(lane_lock(&fs->lanes), inode->ref, name);
 	lane_unlock(&fs->lanes);
 	return rc;
