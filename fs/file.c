@@ -270,13 +270,13 @@ static int open_memory(struct fs *fs, struct inode *inode, struct handle *handle
 		return rc;
 	handle->kind = HANDLE_MEMORY;
 	handle->data = cxlshm_ptr(client, handle->ref);
-	size = cxlshm_size(client, handle->ref);
+	size = inode->queue ? 0 : cxlshm_size(client, handle->ref);
 	if (size < 0 || (!handle->data && size)) {
 		cxlshm_release(client, handle->ref);
 		return size < 0 ? (int)size : -EIO;
 	}
 	handle->size = (size_t)size;
-	handle->fixed = cxlshm_kind(client, handle->ref) != CXLSHM_KIND_HEAP;
+	handle->fixed = inode->queue;
 	handle->guard = slot_bytes(fs, handle->ref);
 	return 0;
 }

@@ -52,6 +52,7 @@ struct inode {
 	uint64_t generation;	/* constant */
 	enum cxlshm_kind kind;	/* constant */
 	enum control_kind control;	/* constant */
+	bool queue;	/* constant: a named queue: what is in it are references, and no bytes for anybody */
 	uint64_t object_id;	/* CONTROL_OBJECT: which; constant */
 	cxlshm_ref ref;	/* L: on the names lane; 0 in the .cxlshm/ tree */
 	uint64_t lookups;	/* L: what the kernel will forget */
