@@ -199,7 +199,8 @@ static int open_pool(struct fs *fs)
 			error.text[0] ? "" : ": ", error.text[0] ? error.text : strerror(-rc));
 		return OPTIONS_EXIT_MOUNT;
 	}
-	if (options->size_bytes && options->size_bytes != fs->info.size_bytes)
+	/* A pool is whole pages of 4 KiB. */
+	if (options->size_bytes && options->size_bytes >> 12 != fs->info.size_bytes >> 12)
 		fprintf(stderr, "cxlshmfs: %s: note: the pool has %llu bytes; size= counts when it is made\n",
 			options->pool, (unsigned long long)fs->info.size_bytes);
 	return 0;

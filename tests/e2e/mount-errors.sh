@@ -36,6 +36,11 @@ for option in nosuchoption size=0 size=12X size= size=-5 uid=nobodyatall gid=-1 
 	[[ $option = numa=* ]] && extra=,size=16M
 	refused "-o $option$extra" "${option%%=*}" "1|2|32" "$pool" "$MNT" -o "$option$extra"
 done
+# A mount that its options fail leaves no pool that was made for it.
+for option in nosuchoption uid=nobodyatall size=12Q; do
+	refused "-o size=16M,$option" "${option%%=*}" "1" "$E2E_DIR/made" "$MNT" -o "size=16M,$option"
+	check "and no pool is made" test ! -e "$E2E_DIR/made/heap"
+done
 refused "no arguments" "usage|missing" "1"
 refused "one argument" "usage|missing|mount point" "1" "$POOL"
 refused "three arguments" "usage|too many|extra|unexpected" "1" "$POOL" "$MNT" "$MNT"

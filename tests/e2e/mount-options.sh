@@ -14,6 +14,14 @@ check "-o size= on a pool that is there takes it as it is" mount.cxlshm "$POOL" 
 check "with what is in it" cmp /etc/passwd "$MNT/a"
 check "umount" unmount_pool "$MNT"
 
+# Sizes as mkfs.cxlshm(8) has them.
+for size in 1% 16MiB 16m; do
+	check "-o size=$size" mount.cxlshm "$E2E_DIR/pool-$size" "$MNT" -o "size=$size"
+	same "without a word" "$(cat "$LOG")" ""
+	pools+=("$E2E_DIR/pool-$size")
+	check "umount" unmount_pool "$MNT"
+done
+
 mount_pool "$POOL" "$MNT" ro
 check_refused "ro: create" "read-only" touch "$MNT/new"
 check_refused "ro: write" "read-only" bash -c 'echo x >>"$1/a"' - "$MNT"
