@@ -216,6 +216,7 @@ void inode_hint(struct fs *fs, const struct fuse_entry_param *entry, const struc
 	struct inode *inode = inode_of(fs, entry->ino);
 
 	inode->hint_parent = inode_node_id(fs, parent);
+	inode->hint_parent_id = parent->id;
 	if (inode->hint_name && !strcmp(inode->hint_name, name))
 		return;
 	free(inode->hint_name);

@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import stat
+import struct
 import sys
 import threading
 
@@ -54,6 +55,19 @@ def renameat2(old, new, flags):
 
 def fallocate(fd, mode, offset, length):
     c_call("fallocate", fd, mode, ctypes.c_long(offset), ctypes.c_long(length))
+
+
+def dot_inodes(path):
+    """Inode numbers of . and .. as getdents64(2) gives them: listdir leaves these two out, and ls asks stat(2)."""
+    found, at, buffer = {}, 0, ctypes.create_string_buffer(32768)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    length = libc.getdents64(fd, buffer, ctypes.c_size_t(len(buffer)))
+    os.close(fd)
+    while at < length:
+        inode, _, size = struct.unpack_from("QqH", buffer, at)
+        found[buffer[at + 19:at + size].split(b"\0")[0].decode(errors="replace")] = inode
+        at += size
+    return found
 
 
 def put(path, text=b"text"):
@@ -385,6 +399,9 @@ def directories(d, e):
     deep = d + "/deep" * 60
     os.makedirs(deep)
     put(deep + "/x", b"deep")
+    listed = dot_inodes(deep)
+    same("the inode numbers of . and ..", (listed["."], listed[".."]),
+         (os.stat(deep).st_ino, os.stat(os.path.dirname(deep)).st_ino))
     same("sixty directories deep", get(e + "/deep" * 60 + "/x"), b"deep")
     for name in ("ü", "名前", "new\nline", "-dash", "sp ace", "back\\slash", "%s", "n" * 255):
         put(d + "/" + name, name.encode())
