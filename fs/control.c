@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -214,17 +215,17 @@ ssize_t control_read_folder(struct fs *fs, fuse_req_t req, struct handle *handle
 }
 
 /*
- * Is it in a name space whose attributes are kept?  Access control lists (system.) are not, and saying so
+ * 0 if it is in a name space whose attributes are kept, else -errno.  Access control lists (system.) are not, and saying so
  * lets programs fall back to the mode.
  */
-static bool is_kept(const char *name)
+static int check_name(const char *name)
 {
 	static const char *const spaces[] = {"user.", "trusted.", "security."};
 
 	for (size_t i = 0; i < sizeof(spaces) / sizeof(spaces[0]); i++)
 		if (!strncmp(name, spaces[i], strlen(spaces[i])))
-			return true;
-	return false;
+			return name[strlen(spaces[i])] ? 0 : -EINVAL;
+	return -EOPNOTSUPP;
 }
 
 /*
@@ -238,11 +239,11 @@ static bool is_made_up(const char *name)
 
 int64_t control_getxattr(struct fs *fs, struct inode *inode, const char *name, char *value, size_t size)
 {
+	int64_t length = check_name(name);
 	char made_up[1024];
-	int64_t length;
 
-	if (!is_kept(name))
-		return -EOPNOTSUPP;
+	if (length)
+		return length;
 	if (!is_made_up(name)) {
 		length = cxlshm_getxattr(lane_lock(&fs->lanes), inode->ref, name, value, size);
 		lane_unlock(&fs->lanes);
@@ -257,7 +258,34 @@ int64_t control_getxattr(struct fs *fs, struct inode *inode, const char *name, c
 	return length;
 }
 
-int64_t control_listxattr(struct fs *fs, struct inode *inode, char *list, size_t size)
+/* As cxlshm_listxattr(), but trusted.* is not for everybody (xattr(7)), and the kernel does not look. */
+static int64_t list_kept(struct fs *fs, struct inode *inode, bool privileged, char *list, size_t size)
+{
+	char *all = privileged ? NULL : malloc(XATTR_LIST_MAX);
+	int64_t length, kept = 0;
+	size_t bytes;
+
+	if (!privileged && !all)
+		return -ENOMEM;
+	length = cxlshm_listxattr(lane_lock(&fs->lanes), inode->ref, all ? all : list, all ? XATTR_LIST_MAX : size);
+	lane_unlock(&fs->lanes);
+	for (int64_t at = 0; all && at < length; at += (int64_t)bytes) {
+		bytes = strlen(all + at) + 1;
+		if (!strncmp(all + at, "trusted.", 8))
+			continue;
+		if (size && bytes > size - (size_t)kept) {
+			kept = -ERANGE;
+			break;
+		}
+		if (size)
+			memcpy(list + kept, all + at, bytes);
+		kept += (int64_t)bytes;
+	}
+	free(all);
+	return privileged || length < 0 ? length : kept;
+}
+
+int64_t control_listxattr(struct fs *fs, struct inode *inode, bool privileged, char *list, size_t size)
 {
 	size_t own = 0, left;
 	int64_t length;
@@ -275,8 +303,7 @@ int64_t control_listxattr(struct fs *fs, struct inode *inode, char *list, size_t
 	}
 	left = size > own ? size - own : 0;
 	/* Asking with no room left must not look like asking for the size. */
-	length = cxlshm_listxattr(lane_lock(&fs->lanes), inode->ref, left ? list + own : NULL, left);
-	lane_unlock(&fs->lanes);
+	length = list_kept(fs, inode, privileged, left ? list + own : NULL, left);
 	if (length < 0)
 		return length;
 	if (size && (size_t)length > left)
@@ -287,10 +314,10 @@ int64_t control_listxattr(struct fs *fs, struct inode *inode, char *list, size_t
 int control_setxattr(struct fs *fs, struct inode *inode, const char *name, const char *value, size_t size,
 		     int flags)
 {
-	int rc;
+	int rc = check_name(name);
 
-	if (!is_kept(name))
-		return -EOPNOTSUPP;
+	if (rc)
+		return rc;
 	if (is_made_up(name))
 		return -EOPNOTSUPP;
 	rc = cxlshm_setxattr(lane_lock(&fs->lanes), inode->ref, name, value, size, flags);
@@ -300,10 +327,10 @@ int control_setxattr(struct fs *fs, struct inode *inode, const char *name, const
 
 int control_removexattr(struct fs *fs, struct inode *inode, const char *name)
 {
-	int rc;
+	int rc = check_name(name);
 
-	if (!is_kept(name))
-		return -EOPNOTSUPP;
+	if (rc)
+		return rc;
 	if (is_made_up(name))
 		return -EOPNOTSUPP;
 	rc = cxlshm_removexattr(lane_lock(&fs->lanes), inode->ref, name);

@@ -305,6 +305,16 @@ def xattr(d, e):
     same("a hundred", all(os.getxattr(e + "/b", f"user.many{n}") == str(n).encode() for n in range(100)), True)
     same("and listed", sum(name.startswith("user.many") for name in os.listxattr(e + "/b")), 100)
     fails("an unknown name space", errno.EOPNOTSUPP, os.setxattr, d + "/b", "nosuch.name", b"")
+    fails("a name space without a name", errno.EINVAL, os.setxattr, d + "/b", "user.", b"")
+    os.chmod(d, 0o755)
+    os.setxattr(d + "/b", "trusted.one", b"T")
+    same("trusted.* for root", "trusted.one" in os.listxattr(e + "/b"), True)
+
+    def listing():
+        names = os.listxattr(e + "/b")
+        if "trusted.one" in names or "user.two" not in names:
+            raise OSError(errno.EBADMSG, str(names))
+    same("others are told of the rest only", as_user(65534, listing), "works")
 
 
 def data(d, e):
