@@ -86,6 +86,14 @@ static const struct option_word {
 	{"noauto", 0, 0},
 	{"nofail", 0, 0},
 	{"_netdev", 0, 0},
+	{"silent", 0, 0},
+	{"loud", 0, 0},
+	{"lazytime", 0, 0},	/* times are in memory anyway */
+	{"nolazytime", 0, 0},
+	{"iversion", 0, 0},
+	{"noiversion", 0, 0},
+	{"mand", 0, 0},	/* Linux itself has had no mandatory locks since 5.15 */
+	{"nomand", 0, 0},
 	{"default_permissions", 0, 0},	/* always on: nobody else could check them */
 };
 

@@ -109,7 +109,7 @@ static int is_known(const char *word)
 	static const char *const names[] = {
 		"ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "atime", "noatime", "diratime",
 		"nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime", "sync", "async", "dirsync",
-		"allow_other", "default_permissions", "sparse", "uid", "gid", "umask", "size", "numa",
+		"silent", "loud", "lazytime", "nolazytime", "iversion", "noiversion", "mand", "nomand", "allow_other", "default_permissions", "sparse", "uid", "gid", "umask", "size", "numa",
 		"max_threads", "attr_timeout", "entry_timeout",
 	};
 

@@ -55,7 +55,8 @@ chmod 600 "$MNT/a"
 check_refused "and is held to the modes" "denied" setpriv --reuid 65534 --regid 65534 --clear-groups cat "$MNT/a"
 check "umount" unmount_pool "$MNT"
 
-for option in attr_timeout=1,entry_timeout=0.5 max_threads=1 max_threads=64 default_permissions nosuid,nodev,noexec,noatime rw,ro,rw; do
+for option in attr_timeout=1,entry_timeout=0.5 max_threads=1 max_threads=64 default_permissions nosuid,nodev,noexec,noatime rw,ro,rw \
+	silent,lazytime,iversion,mand; do
 	mount_pool "$POOL" "$MNT" "$option"
 	check "-o $option: write and read" bash -c 'cp /etc/group "$1/b" && cmp /etc/group "$1/b"' - "$MNT"
 	check "umount" unmount_pool "$MNT"
