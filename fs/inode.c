@@ -101,6 +101,8 @@ int inode_start(struct fs *fs)
 	fs->bucket_count = BUCKETS_MIN;
 	fs->buckets = calloc(BUCKETS_MIN, sizeof(struct inode *));
 	rc = fs->buckets ? cxlshm_lookup(client, 0, "", CXLSHM_INODE, &ref) : -ENOMEM;
+	if (rc == -ENOTDIR)
+		rc = -EUCLEAN;	/* the root is no directory */
 	if (!rc)
 		rc = inode_entry(fs, ref, &entry);
 	if (!rc)

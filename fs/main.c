@@ -321,7 +321,8 @@ static int run(const struct options *options, int pipe_fd)
 		rc = inode_start(fs);
 	if (rc) {
 		fprintf(stderr, "cxlshmfs: %s: cannot join the pool: %s\n", options->pool,
-			rc == -EUSERS ? "every client slot is taken" : strerror(-rc));
+			rc == -EUSERS ? "every client slot is taken" :
+			rc == -EUCLEAN ? "it is damaged; run fsck.cxlshm" : strerror(-rc));
 		lane_stop(&fs->lanes);
 		goto close_pool;
 	}

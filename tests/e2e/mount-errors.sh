@@ -60,6 +60,12 @@ head -c 65536 /dev/urandom | dd of="$E2E_DIR/zeroed/heap" conv=notrunc status=no
 refused "a pool with a random superblock" "zeroed" "1|2|32" "$E2E_DIR/zeroed" "$MNT"
 rm -r "$E2E_DIR/version/x"
 refused "a pool without its extent folder" "version" "1|2|32" "$E2E_DIR/version" "$MNT"
+mount_pool "$E2E_DIR/damaged"
+root=$(stat -c %i "$MNT")
+check "umount" unmount_pool "$MNT"
+dd if=/dev/zero of="$E2E_DIR/damaged/heap" bs=16 seek=$((root / 16)) count=1 conv=notrunc status=none
+refused "a pool without a root directory" "damaged; run fsck" "32" "$E2E_DIR/damaged" "$MNT"
+check_status "fsck.cxlshm sees it" 4 fsck.cxlshm "$E2E_DIR/damaged"
 
 # Every client slot taken.
 . "$E2E_LIB/native.sh"
