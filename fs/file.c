@@ -332,8 +332,8 @@ int file_open(struct fs *fs, struct inode *inode, int flags, bool privileged, st
 	if (!rc) {
 		inode->handles++;
 		fs->handle_count++;
-		/* The kernel asks nobody before a write that passes us by, so this is the moment. */
-		if (writes && !privileged && handle->kind == HANDLE_PASSTHROUGH)
+		/* The kernel asks nobody before a write that passes us by, so this is the moment (passthrough.h). */
+		if (writes && !privileged && inode->kind == CXLSHM_KIND_FILE)
 			inode_kill_privileges(fs, inode);
 	}
 	lane_unlock(&fs->lanes);

@@ -77,6 +77,26 @@ check "sparse: it takes no room" test "$(du -k "$MNT/sparse" | cut -f 1)" -lt 10
 rm "$MNT/sparse"
 check "umount" unmount_pool "$MNT"
 
+# A plain pool in a container's file system, which no backing file may be on: as without passthrough.
+mkdir "$E2E_DIR/stack" && mount -t tmpfs -o mode=755 stack "$E2E_DIR/stack" && mkdir "$E2E_DIR"/stack/{lower,upper,work,all}
+if mount -t overlay -o "lowerdir=$E2E_DIR/stack/lower,upperdir=$E2E_DIR/stack/upper,workdir=$E2E_DIR/stack/work" stack "$E2E_DIR/stack/all"; then
+	make_pool "$E2E_DIR/stack/all/pool" 32M --plain
+	mount_pool "$E2E_DIR/stack/all/pool" "$MNT" allow_other
+	same "a pool on an overlay: one line says what is missing" "$(grep -c 'no passthrough.*overlay' "$LOG")" 1
+	check "write and read" bash -c 'cp /etc/group "$1/b" && cmp /etc/group "$1/b"' - "$MNT"
+	check_refused "a shared mapping is ENODEV" "No such device" python3 -c '
+import mmap, sys
+f = open(sys.argv[1], "r+b")
+mmap.mmap(f.fileno(), 0)' "$MNT/b"
+	chmod 755 "$MNT"
+	chmod 4777 "$MNT/b"
+	check "another user writes to a setuid file" setpriv --reuid 65534 --regid 65534 --clear-groups bash -c 'echo x >>"$1/b"' - "$MNT"
+	same "which is not setuid any more" "$(stat -c %a "$MNT/b")" 777
+	check "umount" unmount_pool "$MNT"
+else
+	note "no overlay file system here"
+fi
+
 # The daemon needs no descriptor a file: 60 are enough for 300 open ones.
 (ulimit -n 60; exec mount.cxlshm "$POOL" "$MNT") >"$LOG" 2>&1 || fail "a mount with 60 descriptors: $(cat "$LOG")"
 check "with 60 descriptors for the daemon, 300 files are open and mapped" python3 -c '
