@@ -335,6 +335,9 @@ int file_open(struct fs *fs, struct inode *inode, int flags, bool privileged, st
 		/* The kernel asks nobody before a write that passes us by, so this is the moment (passthrough.h). */
 		if (writes && !privileged && inode->kind == CXLSHM_KIND_FILE)
 			inode_kill_privileges(fs, inode);
+		/* File capabilities the kernel takes away only before a write that passes us by. */
+		if (writes && handle->kind == HANDLE_EXTENT)
+			cxlshm_removexattr(fs->lanes.names.client, inode->ref, "security.capability");
 	}
 	lane_unlock(&fs->lanes);
 	if (rc) {

@@ -90,8 +90,10 @@ f = open(sys.argv[1], "r+b")
 mmap.mmap(f.fileno(), 0)' "$MNT/b"
 	chmod 755 "$MNT"
 	chmod 4777 "$MNT/b"
+	setfattr -n security.capability -v 0x0100000200040000000000000000000000000000 "$MNT/b"
 	check "another user writes to a setuid file" setpriv --reuid 65534 --regid 65534 --clear-groups bash -c 'echo x >>"$1/b"' - "$MNT"
 	same "which is not setuid any more" "$(stat -c %a "$MNT/b")" 777
+	check_refused "and has no capabilities" "no such attribute" getfattr -n security.capability "$MNT/b"
 	check "umount" unmount_pool "$MNT"
 else
 	note "no overlay file system here"
