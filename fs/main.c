@@ -172,6 +172,25 @@ static int make_fuse_args(const struct options *options, struct fuse_args *args)
 	return rc;
 }
 
+/* A plain pool, for size= by hand: mount.cxlshm has mkfs.cxlshm make one with a tmpfs of its own.  0 or -errno. */
+static int make_pool(const struct options *options, struct cxlshm_error *error)
+{
+	struct cxlshm_pool_options make = {
+		.size_bytes = options->size_bytes,
+		.uid = (uid_t)-1,
+		.gid = (gid_t)-1,
+		.numa = options->numa,
+	};
+	struct statvfs under;
+
+	if (!statvfs(options->pool, &under) && under.f_blocks * under.f_frsize < options->size_bytes) {
+		snprintf(error->text, sizeof(error->text), "%s: a pool of %llu bytes (size=) is larger than the file system "
+			 "it is on", options->pool, (unsigned long long)options->size_bytes);
+		return -ENOSPC;
+	}
+	return cxlshm_pool_create(options->pool, &make, error);
+}
+
 /* Open the pool; with size= make it first if there is none.  Returns 0 or an exit status. */
 static int open_pool(struct fs *fs)
 {
@@ -181,14 +200,7 @@ static int open_pool(struct fs *fs)
 	int rc = cxlshm_pool_open(options->pool, flags, &fs->pool, &error);
 
 	if (rc == -ENOENT && options->size_bytes) {
-		struct cxlshm_pool_options make = {
-			.size_bytes = options->size_bytes,
-			.uid = (uid_t)-1,
-			.gid = (gid_t)-1,
-			.numa = options->numa,
-		};
-
-		rc = cxlshm_pool_create(options->pool, &make, &error);
+		rc = make_pool(options, &error);
 		if (!rc || rc == -EEXIST)
 			rc = cxlshm_pool_open(options->pool, flags, &fs->pool, &error);
 	}

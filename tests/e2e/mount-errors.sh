@@ -41,6 +41,8 @@ for option in nosuchoption uid=nobodyatall size=12Q; do
 	refused "-o size=16M,$option" "${option%%=*}" "1" "$E2E_DIR/made" "$MNT" -o "size=16M,$option"
 	check "and no pool is made" test ! -e "$E2E_DIR/made/heap"
 done
+check_refused "cxlshmfs by hand: a pool larger than its file system" "$E2E_DIR/made.*larger" cxlshmfs -o size=100T "$E2E_DIR/made" "$MNT"
+check "and no pool is made" test ! -e "$E2E_DIR/made/heap"
 refused "no arguments" "usage|missing" "1"
 refused "one argument" "usage|missing|mount point" "1" "$POOL"
 refused "three arguments" "usage|too many|extra|unexpected" "1" "$POOL" "$MNT" "$MNT"
