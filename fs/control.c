@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +48,8 @@ static void fill_attr(const struct fs *fs, enum control_kind kind, uint64_t ino,
 	out->st_blksize = 4096;
 	out->st_nlink = 1;
 	out->st_mode = kind == CONTROL_FOLDER || kind == CONTROL_OBJECTS ? S_IFDIR | 0555 : S_IFREG | 0444;
-	clock_gettime(CLOCK_REALTIME, &out->st_mtim);
+	/* One that stands still: tar(1) fails when a file's time moves under it. */
+	out->st_mtim.tv_sec = fs->started;
 	out->st_atim = out->st_ctim = out->st_mtim;
 }
 
@@ -213,27 +215,36 @@ ssize_t control_read_folder(struct fs *fs, fuse_req_t req, struct handle *handle
 }
 
 /*
- * Is it in a name space whose attributes are kept?  Access control lists (system.) are not, and saying so
+ * 0 if it is in a name space whose attributes are kept, else -errno.  Access control lists (system.) are not, and saying so
  * lets programs fall back to the mode.
  */
-static bool is_kept(const char *name)
+static int check_name(const char *name)
 {
 	static const char *const spaces[] = {"user.", "trusted.", "security."};
 
 	for (size_t i = 0; i < sizeof(spaces) / sizeof(spaces[0]); i++)
 		if (!strncmp(name, spaces[i], strlen(spaces[i])))
-			return true;
-	return false;
+			return name[strlen(spaces[i])] ? 0 : -EINVAL;
+	return -EOPNOTSUPP;
+}
+
+/*
+ * Ours to say, not to be set or removed.  Refused as not supported: programs that copy attributes as far as they
+ * can, as mv(1) does, pass over that without a word, but not over a lack of permission.
+ */
+static bool is_made_up(const char *name)
+{
+	return !strncmp(name, PREFIX, sizeof(PREFIX) - 1);
 }
 
 int64_t control_getxattr(struct fs *fs, struct inode *inode, const char *name, char *value, size_t size)
 {
+	int64_t length = check_name(name);
 	char made_up[1024];
-	int64_t length;
 
-	if (!is_kept(name))
-		return -EOPNOTSUPP;
-	if (strncmp(name, PREFIX, sizeof(PREFIX) - 1)) {
+	if (length)
+		return length;
+	if (!is_made_up(name)) {
 		length = cxlshm_getxattr(lane_lock(&fs->lanes), inode->ref, name, value, size);
 		lane_unlock(&fs->lanes);
 		return length;
@@ -247,7 +258,34 @@ int64_t control_getxattr(struct fs *fs, struct inode *inode, const char *name, c
 	return length;
 }
 
-int64_t control_listxattr(struct fs *fs, struct inode *inode, char *list, size_t size)
+/* As cxlshm_listxattr(), but trusted.* is not for everybody (xattr(7)), and the kernel does not look. */
+static int64_t list_kept(struct fs *fs, struct inode *inode, bool privileged, char *list, size_t size)
+{
+	char *all = privileged ? NULL : malloc(XATTR_LIST_MAX);
+	int64_t length, kept = 0;
+	size_t bytes;
+
+	if (!privileged && !all)
+		return -ENOMEM;
+	length = cxlshm_listxattr(lane_lock(&fs->lanes), inode->ref, all ? all : list, all ? XATTR_LIST_MAX : size);
+	lane_unlock(&fs->lanes);
+	for (int64_t at = 0; all && at < length; at += (int64_t)bytes) {
+		bytes = strlen(all + at) + 1;
+		if (!strncmp(all + at, "trusted.", 8))
+			continue;
+		if (size && bytes > size - (size_t)kept) {
+			kept = -ERANGE;
+			break;
+		}
+		if (size)
+			memcpy(list + kept, all + at, bytes);
+		kept += (int64_t)bytes;
+	}
+	free(all);
+	return privileged || length < 0 ? length : kept;
+}
+
+int64_t control_listxattr(struct fs *fs, struct inode *inode, bool privileged, char *list, size_t size)
 {
 	size_t own = 0, left;
 	int64_t length;
@@ -265,8 +303,7 @@ int64_t control_listxattr(struct fs *fs, struct inode *inode, char *list, size_t
 	}
 	left = size > own ? size - own : 0;
 	/* Asking with no room left must not look like asking for the size. */
-	length = cxlshm_listxattr(lane_lock(&fs->lanes), inode->ref, left ? list + own : NULL, left);
-	lane_unlock(&fs->lanes);
+	length = list_kept(fs, inode, privileged, left ? list + own : NULL, left);
 	if (length < 0)
 		return length;
 	if (size && (size_t)length > left)
@@ -277,12 +314,12 @@ int64_t control_listxattr(struct fs *fs, struct inode *inode, char *list, size_t
 int control_setxattr(struct fs *fs, struct inode *inode, const char *name, const char *value, size_t size,
 		     int flags)
 {
-	int rc;
+	int rc = check_name(name);
 
-	if (!is_kept(name))
+	if (rc)
+		return rc;
+	if (is_made_up(name))
 		return -EOPNOTSUPP;
-	if (!strncmp(name, PREFIX, sizeof(PREFIX) - 1))
-		return -EPERM;
 	rc = cxlshm_setxattr(lane_lock(&fs->lanes), inode->ref, name, value, size, flags);
 	lane_unlock(&fs->lanes);
 	return rc;
@@ -290,12 +327,12 @@ int control_setxattr(struct fs *fs, struct inode *inode, const char *name, const
 
 int control_removexattr(struct fs *fs, struct inode *inode, const char *name)
 {
-	int rc;
+	int rc = check_name(name);
 
-	if (!is_kept(name))
+	if (rc)
+		return rc;
+	if (is_made_up(name))
 		return -EOPNOTSUPP;
-	if (!strncmp(name, PREFIX, sizeof(PREFIX) - 1))
-		return -EPERM;
 	rc = cxlshm_removexattr(lane_lock(&fs->lanes), inode->ref, name);
 	lane_unlock(&fs->lanes);
 	return rc;

@@ -28,7 +28,7 @@ ssize_t control_read_folder(struct fs *fs, fuse_req_t req, struct handle *handle
 /* Extended attributes of what is in the pool: user.cxlshm.* are made up here and can not be changed,
  * the others are the object's.  Sizes as for the system calls: size 0 asks for the size. */
 int64_t control_getxattr(struct fs *fs, struct inode *inode, const char *name, char *value, size_t size);
-int64_t control_listxattr(struct fs *fs, struct inode *inode, char *list, size_t size);
+int64_t control_listxattr(struct fs *fs, struct inode *inode, bool privileged, char *list, size_t size);
 int control_setxattr(struct fs *fs, struct inode *inode, const char *name, const char *value, size_t size,
 		     int flags);
 int control_removexattr(struct fs *fs, struct inode *inode, const char *name);

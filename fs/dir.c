@@ -304,7 +304,10 @@ static void add(struct filler *filler, const char *name, const struct fuse_entry
 	filler->left -= bytes;
 }
 
-/* The entries that are not in the pool.  Returns false if the buffer is full. */
+/*
+ * The entries that are not in the pool; .. is where the directory was last looked up.  Returns false if the buffer is full.
+ * Locked.
+ */
 static bool add_fixed(struct fs *fs, struct filler *filler, const struct inode *inode, uint64_t *offset)
 {
 	static const char *const names[] = {".", "..", ".cxlshm"};
@@ -313,7 +316,7 @@ static bool add_fixed(struct fs *fs, struct filler *filler, const struct inode *
 		struct fuse_entry_param entry = {.attr.st_mode = S_IFDIR};
 
 		entry.attr.st_ino = *offset == 2 ? CONTROL_INO(CONTROL_FOLDER) :
-				    *offset == 1 ? fs->root->id : inode->id;
+				    *offset == 1 && inode->hint_parent_id ? inode->hint_parent_id : inode->id;
 		if (bytes_for(filler, names[*offset]) > filler->left)
 			return false;
 		add(filler, names[*offset], &entry, *offset + 1);
@@ -365,8 +368,15 @@ ssize_t dir_read(struct fs *fs, fuse_req_t req, struct handle *handle, char *buf
 	uint64_t position;
 	int rc = 1;
 
-	if (offset <= OFFSET_CONTROL && !add_fixed(fs, &filler, handle->inode, &offset))
-		return (ssize_t)(size - filler.left);
+	if (offset <= OFFSET_CONTROL) {
+		bool all;
+
+		lane_lock(&fs->lanes);
+		all = add_fixed(fs, &filler, handle->inode, &offset);
+		lane_unlock(&fs->lanes);
+		if (!all)
+			return (ssize_t)(size - filler.left);
+	}
 	position = offset > OFFSET_SHIFT ? offset - OFFSET_SHIFT : 0;
 	while (rc == 1) {
 		lane_lock(&fs->lanes);

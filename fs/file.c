@@ -270,13 +270,13 @@ static int open_memory(struct fs *fs, struct inode *inode, struct handle *handle
 		return rc;
 	handle->kind = HANDLE_MEMORY;
 	handle->data = cxlshm_ptr(client, handle->ref);
-	size = cxlshm_size(client, handle->ref);
+	size = inode->queue ? 0 : cxlshm_size(client, handle->ref);
 	if (size < 0 || (!handle->data && size)) {
 		cxlshm_release(client, handle->ref);
 		return size < 0 ? (int)size : -EIO;
 	}
 	handle->size = (size_t)size;
-	handle->fixed = cxlshm_kind(client, handle->ref) != CXLSHM_KIND_HEAP;
+	handle->fixed = inode->queue;
 	handle->guard = slot_bytes(fs, handle->ref);
 	return 0;
 }
@@ -332,9 +332,12 @@ int file_open(struct fs *fs, struct inode *inode, int flags, bool privileged, st
 	if (!rc) {
 		inode->handles++;
 		fs->handle_count++;
-		/* The kernel asks nobody before a write that passes us by, so this is the moment. */
-		if (writes && !privileged && handle->kind == HANDLE_PASSTHROUGH)
+		/* The kernel asks nobody before a write that passes us by, so this is the moment (passthrough.h). */
+		if (writes && !privileged && inode->kind == CXLSHM_KIND_FILE)
 			inode_kill_privileges(fs, inode);
+		/* File capabilities the kernel takes away only before a write that passes us by. */
+		if (writes && handle->kind == HANDLE_EXTENT)
+			cxlshm_removexattr(fs->lanes.names.client, inode->ref, "security.capability");
 	}
 	lane_unlock(&fs->lanes);
 	if (rc) {

@@ -101,6 +101,8 @@ int inode_start(struct fs *fs)
 	fs->bucket_count = BUCKETS_MIN;
 	fs->buckets = calloc(BUCKETS_MIN, sizeof(struct inode *));
 	rc = fs->buckets ? cxlshm_lookup(client, 0, "", CXLSHM_INODE, &ref) : -ENOMEM;
+	if (rc == -ENOTDIR)
+		rc = -EUCLEAN;	/* the root is no directory */
 	if (!rc)
 		rc = inode_entry(fs, ref, &entry);
 	if (!rc)
@@ -124,7 +126,7 @@ void inode_stop(struct fs *fs)
 }
 
 /* What of a library stat a file's user sees, with uid=, gid= and umask= laid over it. */
-static void show(const struct fs *fs, const struct cxlshm_stat *st, struct stat *out)
+static void show(const struct fs *fs, const struct inode *inode, const struct cxlshm_stat *st, struct stat *out)
 {
 	const struct options *options = fs->options;
 
@@ -138,7 +140,7 @@ static void show(const struct fs *fs, const struct cxlshm_stat *st, struct stat 
 	out->st_gid = options->show_gid ? options->gid : st->gid;
 	if (options->show_umask && !S_ISLNK(st->mode))
 		out->st_mode = st->mode & ~options->umask;
-	out->st_size = (off_t)st->size_bytes;
+	out->st_size = inode->queue ? 0 : (off_t)st->size_bytes;
 	out->st_blocks = (blkcnt_t)((st->used_bytes + 511) / 512);
 	out->st_blksize = 4096;
 	out->st_atim = st->atime;
@@ -154,7 +156,7 @@ int inode_attr(struct fs *fs, struct inode *inode, struct stat *out)
 	if (rc)
 		return rc;
 	inode->size_bytes = st.size_bytes;
-	show(fs, &st, out);
+	show(fs, inode, &st, out);
 	return 0;
 }
 
@@ -164,6 +166,19 @@ static void fill_entry(const struct fs *fs, const struct inode *inode, struct fu
 	entry->generation = inode->generation;
 	entry->attr_timeout = fs->options->attr_timeout_s;
 	entry->entry_timeout = fs->options->entry_timeout_s;
+}
+
+/* Does this inode of a named heap object stand for a queue? */
+static bool is_queue(struct cxlshm_client *client, cxlshm_ref ref)
+{
+	cxlshm_ref object;
+	bool answer;
+
+	if (cxlshm_named_object(client, ref, &object))
+		return false;
+	answer = cxlshm_kind(client, object) == CXLSHM_KIND_QUEUE;
+	cxlshm_release(client, object);
+	return answer;
 }
 
 int inode_entry(struct fs *fs, cxlshm_ref ref, struct fuse_entry_param *entry)
@@ -183,6 +198,7 @@ int inode_entry(struct fs *fs, cxlshm_ref ref, struct fuse_entry_param *entry)
 			goto release;
 		}
 		inode->kind = (enum cxlshm_kind)st.kind;
+		inode->queue = st.kind == CXLSHM_KIND_NAMED && is_queue(client, ref);
 		inode->ref = ref;
 		ref = 0;
 	}
@@ -190,7 +206,7 @@ int inode_entry(struct fs *fs, cxlshm_ref ref, struct fuse_entry_param *entry)
 	inode->size_bytes = st.size_bytes;
 	memset(entry, 0, sizeof(*entry));
 	fill_entry(fs, inode, entry);
-	show(fs, &st, &entry->attr);
+	show(fs, inode, &st, &entry->attr);
 release:
 	cxlshm_release(client, ref);
 	return rc;
@@ -202,6 +218,7 @@ void inode_hint(struct fs *fs, const struct fuse_entry_param *entry, const struc
 	struct inode *inode = inode_of(fs, entry->ino);
 
 	inode->hint_parent = inode_node_id(fs, parent);
+	inode->hint_parent_id = parent->id;
 	if (inode->hint_name && !strcmp(inode->hint_name, name))
 		return;
 	free(inode->hint_name);

@@ -52,6 +52,7 @@ struct inode {
 	uint64_t generation;	/* constant */
 	enum cxlshm_kind kind;	/* constant */
 	enum control_kind control;	/* constant */
+	bool queue;	/* constant: a named queue: what is in it are references, and no bytes for anybody */
 	uint64_t object_id;	/* CONTROL_OBJECT: which; constant */
 	cxlshm_ref ref;	/* L: on the names lane; 0 in the .cxlshm/ tree */
 	uint64_t lookups;	/* L: what the kernel will forget */
@@ -60,6 +61,7 @@ struct inode {
 	int backing_id;	/* L: 0: none.  One for all opens, as the kernel demands */
 	uint64_t size_bytes;	/* L: when last looked at */
 	uint64_t hint_parent;	/* L: node id of the directory it was last looked up in (prune.c) */
+	uint64_t hint_parent_id;	/* L: and that directory's id; 0: not known */
 	char *hint_name;	/* L: and its name there; NULL: not known */
 
 	/* After its last close: closing is put off a moment, and a mapping may hold it on (file.c). */

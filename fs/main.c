@@ -172,6 +172,25 @@ static int make_fuse_args(const struct options *options, struct fuse_args *args)
 	return rc;
 }
 
+/* A plain pool, for size= by hand: mount.cxlshm has mkfs.cxlshm make one with a tmpfs of its own.  0 or -errno. */
+static int make_pool(const struct options *options, struct cxlshm_error *error)
+{
+	struct cxlshm_pool_options make = {
+		.size_bytes = options->size_bytes,
+		.uid = (uid_t)-1,
+		.gid = (gid_t)-1,
+		.numa = options->numa,
+	};
+	struct statvfs under;
+
+	if (!statvfs(options->pool, &under) && under.f_blocks * under.f_frsize < options->size_bytes) {
+		snprintf(error->text, sizeof(error->text), "%s: a pool of %llu bytes (size=) is larger than the file system "
+			 "it is on", options->pool, (unsigned long long)options->size_bytes);
+		return -ENOSPC;
+	}
+	return cxlshm_pool_create(options->pool, &make, error);
+}
+
 /* Open the pool; with size= make it first if there is none.  Returns 0 or an exit status. */
 static int open_pool(struct fs *fs)
 {
@@ -181,14 +200,7 @@ static int open_pool(struct fs *fs)
 	int rc = cxlshm_pool_open(options->pool, flags, &fs->pool, &error);
 
 	if (rc == -ENOENT && options->size_bytes) {
-		struct cxlshm_pool_options make = {
-			.size_bytes = options->size_bytes,
-			.uid = (uid_t)-1,
-			.gid = (gid_t)-1,
-			.numa = options->numa,
-		};
-
-		rc = cxlshm_pool_create(options->pool, &make, &error);
+		rc = make_pool(options, &error);
 		if (!rc || rc == -EEXIST)
 			rc = cxlshm_pool_open(options->pool, flags, &fs->pool, &error);
 	}
@@ -199,7 +211,8 @@ static int open_pool(struct fs *fs)
 			error.text[0] ? "" : ": ", error.text[0] ? error.text : strerror(-rc));
 		return OPTIONS_EXIT_MOUNT;
 	}
-	if (options->size_bytes && options->size_bytes != fs->info.size_bytes)
+	/* A pool is whole pages of 4 KiB. */
+	if (options->size_bytes && options->size_bytes >> 12 != fs->info.size_bytes >> 12)
 		fprintf(stderr, "cxlshmfs: %s: note: the pool has %llu bytes; size= counts when it is made\n",
 			options->pool, (unsigned long long)fs->info.size_bytes);
 	return 0;
@@ -320,7 +333,8 @@ static int run(const struct options *options, int pipe_fd)
 		rc = inode_start(fs);
 	if (rc) {
 		fprintf(stderr, "cxlshmfs: %s: cannot join the pool: %s\n", options->pool,
-			rc == -EUSERS ? "every client slot is taken" : strerror(-rc));
+			rc == -EUSERS ? "every client slot is taken" :
+			rc == -EUCLEAN ? "it is damaged; run fsck.cxlshm" : strerror(-rc));
 		lane_stop(&fs->lanes);
 		goto close_pool;
 	}

@@ -233,7 +233,10 @@ static void release(struct fs *fs, struct handle *handle)
 		file_release(fs, handle);
 }
 
-/* Whether the caller keeps setuid bits when it writes: CAP_FSETID, which root has. */
+/*
+ * Whether the caller keeps setuid bits when it writes (CAP_FSETID), and is told of trusted.* (CAP_SYS_ADMIN): root has
+ * both.
+ */
 static bool is_privileged(fuse_req_t req)
 {
 	return fuse_req_ctx(req)->uid == 0;
@@ -467,7 +470,7 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
 	int64_t length = -ENOMEM;
 
 	if (buffer)
-		length = inode->control ? 0 : control_listxattr(fs, inode, buffer, size);
+		length = inode->control ? 0 : control_listxattr(fs, inode, is_privileged(req), buffer, size);
 	reply_xattr(req, length, buffer, size);
 	free(buffer);
 }

@@ -86,6 +86,14 @@ static const struct option_word {
 	{"noauto", 0, 0},
 	{"nofail", 0, 0},
 	{"_netdev", 0, 0},
+	{"silent", 0, 0},
+	{"loud", 0, 0},
+	{"lazytime", 0, 0},	/* times are in memory anyway */
+	{"nolazytime", 0, 0},
+	{"iversion", 0, 0},
+	{"noiversion", 0, 0},
+	{"mand", 0, 0},	/* Linux itself has had no mandatory locks since 5.15 */
+	{"nomand", 0, 0},
 	{"default_permissions", 0, 0},	/* always on: nobody else could check them */
 };
 
@@ -125,7 +133,7 @@ static bool parse_number(const char *text, int base, uint64_t max, uint64_t *val
 	return true;
 }
 
-/* Bytes, with a K, M, G or T behind them. */
+/* Bytes, with a K, M, G or T behind them, or so many % of the memory: what mkfs.cxlshm --size takes. */
 static bool parse_size(const char *text, uint64_t *bytes)
 {
 	static const char units[] = "KMGT";
@@ -139,11 +147,17 @@ static bool parse_size(const char *text, uint64_t *bytes)
 	number = strtoull(text, &end, 10);
 	if (errno || end == text)
 		return false;
+	if (!strcmp(end, "%")) {
+		if (!number || number > 100)
+			return false;
+		*bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 100 * number;
+		return true;
+	}
 	if (*end) {
 		char upper = (char)(*end >= 'a' ? *end - 32 : *end);
 		const char *unit = strchr(units, upper);
 
-		if (!unit || end[1])
+		if (!unit || (end[1] && strcasecmp(end + 1, "b") && strcasecmp(end + 1, "ib")))
 			return false;
 		shift = 10 * (unsigned)(unit - units + 1);
 	}
@@ -190,7 +204,7 @@ static int set_value(struct options *options, const char *option, size_t word_le
 		options->umask = (mode_t)number;
 	} else if (IS("size")) {
 		if (!parse_size(value, &options->size_bytes))
-			return fail_usage("not a size (bytes, or with K, M, G, T):", option);
+			return fail_usage("not a size (bytes, with K, M, G or T, or N% of the memory):", option);
 	} else if (IS("numa")) {
 		return set_string(&options->numa, value);
 	} else if (IS("max_threads")) {

@@ -30,7 +30,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -59,6 +58,7 @@ struct passthrough {
 	bool privileged;	/* W: passthrough_mount(), before the loop */
 	bool mounted;	/* by us, not through libfuse; W: the same */
 	char *mountpoint;
+	char *trial;	/* a file of the pool, to try a backing file with; W: the same */
 	uint64_t init_unique;	/* of the INIT request; W: the thread that read it */
 	uint64_t kernel_flags;	/* it offers these; W: the same */
 	const char *why;	/* W: before state is PT_REFUSED */
@@ -75,8 +75,10 @@ struct passthrough *passthrough_new(void)
 
 void passthrough_free(struct passthrough *pt)
 {
-	if (pt)
+	if (pt) {
 		free(pt->mountpoint);
+		free(pt->trial);
+	}
 	free(pt);
 }
 
@@ -94,10 +96,10 @@ static int backing_open(int device, int fd)
 	return id > 0 ? id : id < 0 ? -errno : -EIO;
 }
 
-/* Try a backing file of the kind that extents are.  device: the session's, INIT answered. */
+/* Try a file of the pool, for its file system decides, too.  device: the session's, INIT answered. */
 static void try_backing(struct passthrough *pt, int device)
 {
-	int fd = memfd_create("cxlshmfs-probe", MFD_CLOEXEC);
+	int fd = open(pt->trial, O_RDONLY | O_CLOEXEC);
 	int id = fd < 0 ? -errno : backing_open(device, fd);
 
 	if (fd >= 0)
@@ -109,6 +111,8 @@ static void try_backing(struct passthrough *pt, int device)
 		atomic_store_explicit(&pt->state, PT_READY, memory_order_release);
 	} else if (id == -EPERM) {
 		refuse(pt, "registering backing files needs CAP_SYS_ADMIN");
+	} else if (id == -ELOOP) {
+		refuse(pt, "the pool is on a file system that is stacked on others (an overlay)");
 	} else {
 		refuse(pt, "the kernel refused a trial backing file");
 	}
@@ -366,8 +370,10 @@ int passthrough_mount(struct passthrough *pt, struct fuse_session *session, cons
 	int device = -EPERM, rc;
 
 	pt->mountpoint = strdup(options->mountpoint);
-	if (!pt->mountpoint)
+	if (!pt->mountpoint || asprintf(&pt->trial, "%s/heap", options->pool) < 0) {
+		pt->trial = NULL;
 		return -ENOMEM;
+	}
 	if (geteuid() == 0) {
 		device = mount_kernel(options);
 		if (device < 0 && device != -EPERM && device != -EACCES) {

@@ -343,7 +343,8 @@ int cxlshm_lookup(struct cxlshm_client *client, cxlshm_ref dir, const char *path
 
 /*
  * Give the object a name.  A file, directory-less node, or inode gets a hard link; a heap object or queue
- * gets an inode with mode (permission bits) and the caller's effective user and group.
+ * gets an inode with mode (permission bits) and the caller's effective user and group.  (An object made with
+ * CXLSHM_EXTENT is a file already, of the caller's, with mode 0600: cxlshm_setattr() changes that.)
  * -EPERM: a directory.
  */
 int cxlshm_link(struct cxlshm_client *client, cxlshm_ref ref, cxlshm_ref dir, const char *path,

@@ -109,7 +109,7 @@ static int is_known(const char *word)
 	static const char *const names[] = {
 		"ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "atime", "noatime", "diratime",
 		"nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime", "sync", "async", "dirsync",
-		"allow_other", "default_permissions", "sparse", "uid", "gid", "umask", "size", "numa",
+		"silent", "loud", "lazytime", "nolazytime", "iversion", "noiversion", "mand", "nomand", "allow_other", "default_permissions", "sparse", "uid", "gid", "umask", "size", "numa",
 		"max_threads", "attr_timeout", "entry_timeout",
 	};
 
@@ -261,8 +261,11 @@ static void tell_command(char *const *argv)
 		fprintf(stderr, "%s%c", *argv, argv[1] ? ' ' : '\n');
 }
 
-/* Run it and wait: its exit status, EXIT_SYSTEM if it cannot be run, EXIT_USER if it was interrupted. */
-static int run(char *const *argv)
+/*
+ * Run it and wait: its exit status, EXIT_SYSTEM if it cannot be run, EXIT_USER if it was interrupted.  silent: what it
+ * prints on standard output is for nobody.
+ */
+static int run(char *const *argv, int silent)
 {
 	pid_t child = fork();
 	int status;
@@ -270,6 +273,8 @@ static int run(char *const *argv)
 	if (child < 0)
 		return complain(EXIT_SYSTEM, "%s: %s", argv[0], strerror(errno));
 	if (child == 0) {
+		if (silent && !freopen("/dev/null", "w", stdout))
+			_exit(EXIT_SYSTEM);
 		execvp(argv[0], argv);
 		fprintf(stderr, "mount.cxlshm: %s: %s\n", argv[0], strerror(errno));
 		_exit(EXIT_SYSTEM);
@@ -313,6 +318,15 @@ static int check_target(const char *target)
 	return complain(EXIT_MOUNT, "%s: the mount point: %s", target, strerror(errno));
 }
 
+/* The daemon knows its options.  It reads them before a pool is made for a mount that they would only fail. */
+static int check_options(const struct request *r)
+{
+	char program[PATH_MAX + 64];
+	char *argv[] = {(char *)find_program("cxlshmfs", program, sizeof(program)), "-o", r->options, "-V", NULL};
+
+	return run(argv, 1);
+}
+
 /* Without privilege there is no tmpfs of its own: a plain pool. */
 static int make_pool(const struct request *r)
 {
@@ -336,7 +350,7 @@ static int make_pool(const struct request *r)
 	argv[n] = NULL;
 	if (r->verbose)
 		tell_command(argv);
-	rc = run(argv);
+	rc = run(argv, 0);
 	free(size);
 	free(numa);
 	return rc == 0 || rc == EXIT_SYSTEM || rc == EXIT_USER ? rc : EXIT_MOUNT;
@@ -359,7 +373,7 @@ static int mount_pool(const struct request *r)
 	argv[n] = NULL;
 	if (r->verbose)
 		tell_command(argv);
-	return run(argv);
+	return run(argv, 0);
 }
 
 int main(int argc, char **argv)
@@ -379,7 +393,7 @@ int main(int argc, char **argv)
 	if (rc == 0 && r.fake)
 		rc = no_pool(r.source) && !r.size ?
 		     complain(EXIT_MOUNT, "%s: no pool here; mkfs.cxlshm makes one", r.source) : 0;
-	else if (rc == 0 && r.size && no_pool(r.source))
+	else if (rc == 0 && r.size && no_pool(r.source) && (rc = check_options(&r)) == 0)
 		rc = make_pool(&r);
 	if (rc == 0 && !r.fake)
 		rc = mount_pool(&r);

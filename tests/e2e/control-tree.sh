@@ -53,6 +53,9 @@ check_refused "not a number" "no such" cat "$C/objects/nonsense"
 check "the native client ends well" native_stop
 check "clients: it left" test "$(awk -v p="$native_pid" '$3 == p' "$C/clients" | wc -l)" = 0
 
+check "tar of the whole mount" tar -cf "$E2E_DIR/all.tar" -C "$MNT" .
+check "with the file in it" tar -df "$E2E_DIR/all.tar" -C "$MNT" ./file
+
 cp "$C/metrics" "$E2E_DIR/metrics"
 check "metrics: valid Prometheus text" python3 "$CXLSHM_SOURCE/tests/e2e/prometheus.py" "$E2E_DIR/metrics"
 check "the checker of it can fail" bash -c '! printf "# TYPE a counter\na{x=y} 1\n" | python3 "$1" /dev/stdin' - "$CXLSHM_SOURCE/tests/e2e/prometheus.py"

@@ -37,5 +37,10 @@ setfattr -n user.mine -v 1 "$MNT/file"
 same "one's own stand beside them" "$(getfattr --absolute-names -d "$MNT/file" | grep -c '^user')" 7
 check "cp -a copies a file with them" cp -a "$MNT/file" "$E2E_DIR/copy"
 check "and back" cp -a "$E2E_DIR/copy" "$MNT/back" || note "(cp -a brings user.cxlshm.* back, which cannot be set)"
+check "mv to another file system" mv "$MNT/back" "$E2E_DIR/moved"
+same "without complaints" "$(cat "$LOG")" ""
+check "and back" mv "$E2E_DIR/moved" "$MNT/back"
+same "without complaints" "$(cat "$LOG")" ""
+same "one's own attribute went along" "$(xattr "$MNT/back" user.mine)" 1
 check "python: os.listxattr" python3 -c 'import os, sys; assert len(os.listxattr(sys.argv[1])) == 7' "$MNT/file"
 finish

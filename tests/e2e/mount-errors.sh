@@ -36,6 +36,13 @@ for option in nosuchoption size=0 size=12X size= size=-5 uid=nobodyatall gid=-1 
 	[[ $option = numa=* ]] && extra=,size=16M
 	refused "-o $option$extra" "${option%%=*}" "1|2|32" "$pool" "$MNT" -o "$option$extra"
 done
+# A mount that its options fail leaves no pool that was made for it.
+for option in nosuchoption uid=nobodyatall size=12Q; do
+	refused "-o size=16M,$option" "${option%%=*}" "1" "$E2E_DIR/made" "$MNT" -o "size=16M,$option"
+	check "and no pool is made" test ! -e "$E2E_DIR/made/heap"
+done
+check_refused "cxlshmfs by hand: a pool larger than its file system" "$E2E_DIR/made.*larger" cxlshmfs -o size=100T "$E2E_DIR/made" "$MNT"
+check "and no pool is made" test ! -e "$E2E_DIR/made/heap"
 refused "no arguments" "usage|missing" "1"
 refused "one argument" "usage|missing|mount point" "1" "$POOL"
 refused "three arguments" "usage|too many|extra|unexpected" "1" "$POOL" "$MNT" "$MNT"
@@ -55,6 +62,12 @@ head -c 65536 /dev/urandom | dd of="$E2E_DIR/zeroed/heap" conv=notrunc status=no
 refused "a pool with a random superblock" "zeroed" "1|2|32" "$E2E_DIR/zeroed" "$MNT"
 rm -r "$E2E_DIR/version/x"
 refused "a pool without its extent folder" "version" "1|2|32" "$E2E_DIR/version" "$MNT"
+mount_pool "$E2E_DIR/damaged"
+root=$(stat -c %i "$MNT")
+check "umount" unmount_pool "$MNT"
+dd if=/dev/zero of="$E2E_DIR/damaged/heap" bs=16 seek=$((root / 16)) count=1 conv=notrunc status=none
+refused "a pool without a root directory" "damaged; run fsck" "32" "$E2E_DIR/damaged" "$MNT"
+check_status "fsck.cxlshm sees it" 4 fsck.cxlshm "$E2E_DIR/damaged"
 
 # Every client slot taken.
 . "$E2E_LIB/native.sh"

@@ -14,6 +14,14 @@ check "-o size= on a pool that is there takes it as it is" mount.cxlshm "$POOL" 
 check "with what is in it" cmp /etc/passwd "$MNT/a"
 check "umount" unmount_pool "$MNT"
 
+# Sizes as mkfs.cxlshm(8) has them.
+for size in 1% 16MiB 16m; do
+	check "-o size=$size" mount.cxlshm "$E2E_DIR/pool-$size" "$MNT" -o "size=$size"
+	same "without a word" "$(cat "$LOG")" ""
+	pools+=("$E2E_DIR/pool-$size")
+	check "umount" unmount_pool "$MNT"
+done
+
 mount_pool "$POOL" "$MNT" ro
 check_refused "ro: create" "read-only" touch "$MNT/new"
 check_refused "ro: write" "read-only" bash -c 'echo x >>"$1/a"' - "$MNT"
@@ -47,7 +55,8 @@ chmod 600 "$MNT/a"
 check_refused "and is held to the modes" "denied" setpriv --reuid 65534 --regid 65534 --clear-groups cat "$MNT/a"
 check "umount" unmount_pool "$MNT"
 
-for option in attr_timeout=1,entry_timeout=0.5 max_threads=1 max_threads=64 default_permissions nosuid,nodev,noexec,noatime rw,ro,rw; do
+for option in attr_timeout=1,entry_timeout=0.5 max_threads=1 max_threads=64 default_permissions nosuid,nodev,noexec,noatime rw,ro,rw \
+	silent,lazytime,iversion,mand; do
 	mount_pool "$POOL" "$MNT" "$option"
 	check "-o $option: write and read" bash -c 'cp /etc/group "$1/b" && cmp /etc/group "$1/b"' - "$MNT"
 	check "umount" unmount_pool "$MNT"
@@ -67,6 +76,28 @@ same "sparse: it is that long" "$(stat -c %s "$MNT/sparse")" $((10 << 30))
 check "sparse: it takes no room" test "$(du -k "$MNT/sparse" | cut -f 1)" -lt 1024
 rm "$MNT/sparse"
 check "umount" unmount_pool "$MNT"
+
+# A plain pool in a container's file system, which no backing file may be on: as without passthrough.
+mkdir "$E2E_DIR/stack" && mount -t tmpfs -o mode=755 stack "$E2E_DIR/stack" && mkdir "$E2E_DIR"/stack/{lower,upper,work,all}
+if mount -t overlay -o "lowerdir=$E2E_DIR/stack/lower,upperdir=$E2E_DIR/stack/upper,workdir=$E2E_DIR/stack/work" stack "$E2E_DIR/stack/all"; then
+	make_pool "$E2E_DIR/stack/all/pool" 32M --plain
+	mount_pool "$E2E_DIR/stack/all/pool" "$MNT" allow_other
+	same "a pool on an overlay: one line says what is missing" "$(grep -c 'no passthrough.*overlay' "$LOG")" 1
+	check "write and read" bash -c 'cp /etc/group "$1/b" && cmp /etc/group "$1/b"' - "$MNT"
+	check_refused "a shared mapping is ENODEV" "No such device" python3 -c '
+import mmap, sys
+f = open(sys.argv[1], "r+b")
+mmap.mmap(f.fileno(), 0)' "$MNT/b"
+	chmod 755 "$MNT"
+	chmod 4777 "$MNT/b"
+	setfattr -n security.capability -v 0x0100000200040000000000000000000000000000 "$MNT/b"
+	check "another user writes to a setuid file" setpriv --reuid 65534 --regid 65534 --clear-groups bash -c 'echo x >>"$1/b"' - "$MNT"
+	same "which is not setuid any more" "$(stat -c %a "$MNT/b")" 777
+	check_refused "and has no capabilities" "no such attribute" getfattr -n security.capability "$MNT/b"
+	check "umount" unmount_pool "$MNT"
+else
+	note "no overlay file system here"
+fi
 
 # The daemon needs no descriptor a file: 60 are enough for 300 open ones.
 (ulimit -n 60; exec mount.cxlshm "$POOL" "$MNT") >"$LOG" 2>&1 || fail "a mount with 60 descriptors: $(cat "$LOG")"

@@ -35,5 +35,14 @@ check "chmod" chmod 600 "$MNT/renamed"
 check "native: drop it" native_do drop
 same "the names keep it" "$(head -c 10 "$MNT/heap2")" "heap bytes"
 rm "$MNT/renamed" "$MNT/heap2"
+check "native: a queue" native_do queue 4
+check "native: name it" native_do link queue
+same "user.cxlshm.kind says so" "$(xattr "$MNT/queue" user.cxlshm.kind)" queue
+same "it is an empty file" "$(stat -c '%F %s' "$MNT/queue")" "regular empty file 0"
+check "which programs can read" cmp "$MNT/queue" /dev/null
+check "and copy" cp -a "$MNT/queue" "$E2E_DIR/queue"
+check_refused "but not write" "permitted" dd if=/dev/zero of="$MNT/queue" bs=8 count=1 conv=notrunc status=none
+check "native: drop it" native_do drop
+rm "$MNT/queue"
 check "the native client ends well" native_stop
 finish

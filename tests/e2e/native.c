@@ -8,6 +8,7 @@
  * one object at a time, the current one:
  *   create PATH SIZE     a file object            extent SIZE         a nameless one, page-granular
  *   heap SIZE TEXT       a heap object            open PATH           look PATH up
+ *   queue CAPACITY       a queue
  *   link PATH            name the current object  unlink PATH
  *   attach N             N more references        release N           drop N of those
  *   drop                 let go of the current object and of all references to it
@@ -186,6 +187,9 @@ static void run(struct native *n, char *line)
 			memcpy(n->bytes, b ? b : "", b ? strlen(b) : 0);
 		}
 		answer(rc);
+	} else if (!strcmp(command, "queue")) {
+		if (!answer(cxlshm_queue_create(n->client, (uint32_t)x, 0, &ref)))
+			take(n, ref);
 	} else if (!strcmp(command, "open")) {
 		if (!answer(cxlshm_lookup(n->client, 0, a, 0, &ref)))
 			take(n, ref);

@@ -30,6 +30,11 @@ pools+=("$E2E_DIR/c")
 check "a host-mode pool mounts and works" bash -c 'mount.cxlshm "$1" "$2" && cp /etc/passwd "$2/a" && sync "$2/a" && cmp /etc/passwd "$2/a"' - "$E2E_DIR/c" "$MNT"
 check "umount" unmount_pool "$MNT"
 
+if unshare -Urm true 2>/dev/null; then
+	check "in a user namespace" unshare -Urm mkfs.cxlshm --size=4M "$E2E_DIR/userns"
+	check "the pool may go to swap, and it says why" grep -q 'swap.*user namespace' "$LOG"
+fi
+
 check_status "fsck of a clean pool: 0" 0 fsck.cxlshm "$POOL"
 check_status "fsck -v: 0" 0 fsck.cxlshm -v "$POOL"
 check "and it says what it looked at" grep -Eiq 'object|reference|segment' "$LOG"

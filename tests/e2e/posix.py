@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import stat
+import struct
 import sys
 import threading
 
@@ -54,6 +55,19 @@ def renameat2(old, new, flags):
 
 def fallocate(fd, mode, offset, length):
     c_call("fallocate", fd, mode, ctypes.c_long(offset), ctypes.c_long(length))
+
+
+def dot_inodes(path):
+    """Inode numbers of . and .. as getdents64(2) gives them: listdir leaves these two out, and ls asks stat(2)."""
+    found, at, buffer = {}, 0, ctypes.create_string_buffer(32768)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    length = libc.getdents64(fd, buffer, ctypes.c_size_t(len(buffer)))
+    os.close(fd)
+    while at < length:
+        inode, _, size = struct.unpack_from("QqH", buffer, at)
+        found[buffer[at + 19:at + size].split(b"\0")[0].decode(errors="replace")] = inode
+        at += size
+    return found
 
 
 def put(path, text=b"text"):
@@ -291,6 +305,16 @@ def xattr(d, e):
     same("a hundred", all(os.getxattr(e + "/b", f"user.many{n}") == str(n).encode() for n in range(100)), True)
     same("and listed", sum(name.startswith("user.many") for name in os.listxattr(e + "/b")), 100)
     fails("an unknown name space", errno.EOPNOTSUPP, os.setxattr, d + "/b", "nosuch.name", b"")
+    fails("a name space without a name", errno.EINVAL, os.setxattr, d + "/b", "user.", b"")
+    os.chmod(d, 0o755)
+    os.setxattr(d + "/b", "trusted.one", b"T")
+    same("trusted.* for root", "trusted.one" in os.listxattr(e + "/b"), True)
+
+    def listing():
+        names = os.listxattr(e + "/b")
+        if "trusted.one" in names or "user.two" not in names:
+            raise OSError(errno.EBADMSG, str(names))
+    same("others are told of the rest only", as_user(65534, listing), "works")
 
 
 def data(d, e):
@@ -385,6 +409,9 @@ def directories(d, e):
     deep = d + "/deep" * 60
     os.makedirs(deep)
     put(deep + "/x", b"deep")
+    listed = dot_inodes(deep)
+    same("the inode numbers of . and ..", (listed["."], listed[".."]),
+         (os.stat(deep).st_ino, os.stat(os.path.dirname(deep)).st_ino))
     same("sixty directories deep", get(e + "/deep" * 60 + "/x"), b"deep")
     for name in ("ü", "名前", "new\nline", "-dash", "sp ace", "back\\slash", "%s", "n" * 255):
         put(d + "/" + name, name.encode())
