@@ -178,6 +178,7 @@ int alloc_object(struct client *c, uint64_t payload, const struct alloc_kind *ki
 		note_slack(off_object(c->pool, block), run->block_bytes, payload);
 	}
 	persist(c->pool, off_object(c->pool, block), kind->zero ? run->block_bytes : 16 + slot_bytes);
+	persist(c->pool, (char *)off_object(c->pool, block) + run->block_bytes - 16, 16);	/* the slack */
 	alloc_commit(c, row, off_object(c->pool, block), block, value, c->pool->host);
 	*out = row;
 	return 0;

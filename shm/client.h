@@ -58,7 +58,6 @@ struct client {
 	uint32_t collect_cursor;	/* owned segment whose remote list is looked at next */
 	uint32_t claim_cursor;	/* where to look for claimable segments */
 	uint32_t pages_empty_max;	/* pages in runs without a used block that a sweep leaves for re-use */
-	uint32_t span_kept;	/* head of an empty span of whole segments kept for re-use */
 
 	struct mapping *mappings;	/* of cxlshm_map(); extent.c */
 

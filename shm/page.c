@@ -349,9 +349,12 @@ void page_sweep(struct client *c, uint32_t keep)
 	c->tidy = 0;
 	for (uint32_t s = owned_next(c, SEGMENT_NONE); s != SEGMENT_NONE; s = next) {
 		next = owned_next(c, s);
-		/* One empty span and a few empty segments stay: allocating and freeing in turn need not call the system. */
+		/*
+		 * One empty span and a few empty segments stay: allocating and freeing in turn need not call the system.  Not a
+		 * large one: its client may never allocate again.
+		 */
 		if (segment_is_mine(c, s) && span_empty(c, s)) {
-			if (!keep || spans++)
+			if (!keep || segment_span_of(c->pool, s) > c->pool->segments / 64 || spans++)
 				segment_release(c, s);
 			continue;
 		}
@@ -418,7 +421,7 @@ static uint32_t run_rebuild(struct client *c, struct page_fmt *run)
 		}
 		memset(object_payload(object), 0, run->block_bytes - sizeof(*object));
 		a128_store_value_then_stamp(&object->word, 0, run->free);
-		persist(c->pool, object, sizeof(*object));
+		persist(c->pool, object, run->block_bytes);
 		run->free = stamp_link(block);
 	}
 	return page_used(run);
@@ -439,6 +442,7 @@ void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 	c->sweep_at = 1;
 	for (uint32_t p = 1, pages; p < PAGES_PER_SEGMENT; p += pages) {
 		struct page_fmt *run = entry + p;
+		void *memory;
 
 		pages = 1;
 		if (a32_load_acquire(&run->kind) == PAGE_BLOCKS) {
@@ -460,9 +464,9 @@ void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 		}
 		a32_store_release(&run->kind, PAGE_FREE);
 		persist(c->pool, run, sizeof(*run));
-		memset(off_ptr(c->pool, ((uint64_t)segment << c->pool->segment_shift) +
-						((uint64_t)p << c->pool->page_shift)),
-		       0, (size_t)pages << c->pool->page_shift);
+		memory = off_ptr(c->pool, ((uint64_t)segment << c->pool->segment_shift) + ((uint64_t)p << c->pool->page_shift));
+		memset(memory, 0, (size_t)pages << c->pool->page_shift);
+		persist(c->pool, memory, (uint64_t)pages << c->pool->page_shift);
 		*free_mask(c, segment) |= mask_of(p, pages);
 	}
 	if (!keep_empty && *free_mask(c, segment) == ALL_PAGES)
@@ -479,9 +483,16 @@ int page_collect_some(struct client *c, uint32_t most)
 	if (s == SEGMENT_NONE || !segment_is_mine(c, s))
 		s = owned_next(c, SEGMENT_NONE);
 	for (; s != SEGMENT_NONE && most; most--) {
-		if (a128_value_relaxed(&c->pool->segment_table[s].remote) && segment_is_mine(c, s))
+		/* Before it is collected, for then it, or even this one, may be empty, given back, and another's. */
+		uint32_t next = owned_next(c, s);
+
+		if (!segment_is_mine(c, s)) {
+			s = SEGMENT_NONE;
+			break;
+		}
+		if (a128_value_relaxed(&c->pool->segment_table[s].remote))
 			any |= page_collect(c, s);
-		s = owned_next(c, s);
+		s = next;
 	}
 	c->collect_cursor = s;
 	return any;

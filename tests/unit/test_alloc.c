@@ -191,6 +191,21 @@ static void memory_goes_back_to_the_system(void **state)
 	fixture_free(f);
 }
 
+static void a_large_object_dropped_by_an_idle_client_is_anybodys(void **state)
+{
+	struct fixture *f = fixture_new(64 << 20, 0);
+	struct cxlshm_client *other;
+	cxlshm_ref ref;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, "other", 0, &other), 0);
+	assert_int_equal(cxlshm_alloc(f->client, 50 << 20, &ref), 0);
+	assert_int_equal(cxlshm_release(f->client, ref), 0);
+	assert_int_equal(cxlshm_alloc(other, 50 << 20, &ref), 0);
+	assert_int_equal(cxlshm_leave(other), 0);
+	fixture_free(f);
+}
+
 static void bad_arguments_are_refused(void **state)
 {
 	struct fixture *f = fixture_new(1 << 20, 4);
@@ -217,6 +232,7 @@ int main(void)
 		cmocka_unit_test(memory_of_others_is_scrubbed),
 		cmocka_unit_test(eight_clients_share_64_mebibytes),
 		cmocka_unit_test(memory_goes_back_to_the_system),
+		cmocka_unit_test(a_large_object_dropped_by_an_idle_client_is_anybodys),
 		cmocka_unit_test(bad_arguments_are_refused),
 	};
 
