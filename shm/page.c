@@ -364,7 +364,7 @@ void page_sweep(struct client *c, uint32_t keep)
 				given_back = 1;
 				continue;
 			}
-			adopted = 1;
+			adopted++;
 		} else if (segment_idle(c, s) && ++idle > idle_max) {
 			segment_close(c, s);
 			continue;
@@ -373,9 +373,10 @@ void page_sweep(struct client *c, uint32_t keep)
 	}
 	/*
 	 * A sweep looks at every segment: the more there are, the rarer it comes.  What was adopted is to go back as it
-	 * empties: soon again while sweeps find some, rarer as they do not, but before a quarter of it has emptied.
+	 * empties, but for one segment: soon again while sweeps find some, rarer as they do not, but before a quarter of it
+	 * has emptied.
 	 */
-	if (!adopted)
+	if (adopted <= 1)
 		c->sweep_at = 256 + 64 * segments;
 	else if (given_back)
 		c->sweep_at = 1 + segments / 4;
