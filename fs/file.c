@@ -408,11 +408,12 @@ static ssize_t write_memory(struct fs *fs, struct handle *handle, const char *by
 }
 
 /* Room for what a write adds to the extent: what lies behind its end. */
-static int write_room(struct fs *fs, struct handle *handle, size_t size, off_t offset, bool append)
+static int write_room(struct fs *fs, int fd, size_t size, off_t offset, bool append)
 {
 	struct stat st;
 
-	if (!fs->room_counted || fstat(handle->fd, &st) || (!append && offset + (off_t)size <= st.st_size))
+	if (!fs->room_counted || offset < 0 || fstat(fd, &st) ||
+	    (!append && offset < st.st_size && size <= (size_t)(st.st_size - offset)))
 		return 0;
 	return room_take(fs, append || offset >= st.st_size ? size : size - (size_t)(st.st_size - offset));
 }
@@ -428,7 +429,7 @@ ssize_t file_write(struct fs *fs, struct handle *handle, const char *bytes, size
 		return write_memory(fs, handle, bytes, size, offset);
 	if (handle->fd < 0)
 		return handle->kind == HANDLE_TEXT ? -EPERM : -EIO;
-	rc = write_room(fs, handle, size, offset, append);
+	rc = write_room(fs, handle->fd, size, offset, append);
 	if (rc)
 		return rc;
 	length = pwritev2(handle->fd, &iov, 1, offset, append ? RWF_APPEND : 0);
@@ -579,6 +580,7 @@ ssize_t file_copy(struct fs *fs, struct handle *from, off_t from_offset, struct 
 {
 	bool from_owned, to_owned;
 	ssize_t copied = 0;
+	struct stat st;
 	int from_fd = borrow_fd(fs, from, O_RDONLY, &from_owned), to_fd;
 
 	if (from_fd < 0)
@@ -588,10 +590,18 @@ ssize_t file_copy(struct fs *fs, struct handle *from, off_t from_offset, struct 
 		copied = to_fd;
 		goto close_from;
 	}
-	copied = copy_file_range(from_fd, &from_offset, to_fd, &to_offset,
-				 length < COPY_MAX ? length : COPY_MAX, 0);
-	if (copied < 0)
-		copied = errno == EXDEV || errno == EINVAL ? -EOPNOTSUPP : -errno;
+	length = length < COPY_MAX ? length : COPY_MAX;
+	if (fs->room_counted && from_offset >= 0 && !fstat(from_fd, &st)) {
+		off_t left = from_offset < st.st_size ? st.st_size - from_offset : 0;
+
+		length = (off_t)length < left ? length : (size_t)left;
+		copied = write_room(fs, to_fd, length, to_offset, false);
+	}
+	if (!copied) {
+		copied = copy_file_range(from_fd, &from_offset, to_fd, &to_offset, length, 0);
+		if (copied < 0)
+			copied = errno == EXDEV || errno == EINVAL ? -EOPNOTSUPP : -errno;
+	}
 	if (to_owned)
 		close(to_fd);
 close_from:
