@@ -4,7 +4,7 @@
  * threads of monitor.c and prune.c; the kernel is kernel.c.  The input:
  *
  *   byte 0   bits 0-1 the kernel (device.h), 2 damaged, 3 the fixed walk of script.c at the end, 4 no reservation (sparse),
- *            5 requests before INIT
+ *            5 requests before INIT, 6 failure domain host
  *   byte 1   the image (damage.h); byte 2 the handshake
  *   if damaged: a byte, the number of changes (at most 8), and DAMAGE_CHANGE_BYTES for each
  *   the rest are requests (requests.h)
@@ -54,6 +54,17 @@ static struct damage *image(unsigned which)
 		damage_make(d, which % DAMAGE_IMAGES);
 	damage_restore(d);
 	return d;
+}
+
+/* As if it had been made with failure_domain=host. */
+static void make_host(struct damage *d)
+{
+	struct super_fmt super = d->super;
+
+	super.failure_domain = CXLSHM_FAILURE_HOST;
+	super.checksum = pool_super_checksum(&super);
+	memcpy(d->heap + SUPER_OFF, &super, sizeof(super));
+	memcpy(d->heap + SUPER_COPY_OFF, &super, sizeof(super));
 }
 
 static void handshake(struct kernel *k, uint8_t how)
@@ -114,9 +125,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	d = image(data[1]);
 	damaged = data[0] & 4;
+	if (data[0] & 64)
+		make_host(d);
 	if (damaged)
 		damage(d, &at, end);
 	rc = kernel_mount(&k, d->dir, data[0] & 3, data[0] & 16, !damaged);
+	if (rc == -ENOTSUP && data[0] & 64)
+		return 0;	/* a processor that cannot write back */
 	if (rc) {
 		MUST(damaged ? rc != -EUCLEAN : rc);
 		return 0;

@@ -286,6 +286,17 @@ static void seek(struct kernel *k, struct cursor *c, unsigned how)
 	kernel_send(k, FUSE_LSEEK, f->node, &in, sizeof(in), how);
 }
 
+static void sync_file(struct kernel *k, struct cursor *c, unsigned how)
+{
+	const struct kernel_file *f = file(k, c);
+	struct fuse_fsync_in in = {.fsync_flags = take(c)};
+
+	if (!f)
+		return;
+	in.fh = f->fh;
+	kernel_send(k, FUSE_FSYNC, f->node, &in, sizeof(in), how);
+}
+
 static void copy(struct kernel *k, struct cursor *c, unsigned how)
 {
 	const struct kernel_file *from = file(k, c), *to = file(k, c);
@@ -308,7 +319,7 @@ static void copy(struct kernel *k, struct cursor *c, unsigned how)
 static void strange(struct kernel *k, struct cursor *c, unsigned how)
 {
 	static const uint32_t opcodes[] = {
-		0, 7, 19, FUSE_FSYNC, FUSE_FLUSH, FUSE_INIT, FUSE_FSYNCDIR, FUSE_GETLK, FUSE_SETLK, FUSE_SETLKW, FUSE_ACCESS, FUSE_BMAP,
+		0, 7, 19, FUSE_FLUSH, FUSE_INIT, FUSE_FSYNCDIR, FUSE_GETLK, FUSE_SETLK, FUSE_SETLKW, FUSE_ACCESS, FUSE_BMAP,
 		FUSE_IOCTL, FUSE_POLL, FUSE_SETUPMAPPING, FUSE_REMOVEMAPPING, FUSE_SYNCFS, FUSE_TMPFILE, 52, 100, CUSE_INIT,
 		UINT32_MAX, 1u << 31,
 	};
@@ -467,6 +478,9 @@ static void one(struct kernel *k, struct cursor *c)
 		break;
 	case 50:
 		cxlshm_recover(k->fs->pool, NULL);
+		break;
+	case 51:
+		sync_file(k, c, how);
 		break;
 	default:	/* the commonest are common here, too */
 		about_name(k, c, FUSE_LOOKUP, how);
