@@ -5,7 +5,7 @@
 #   proof.sh [--long] [--keep-logs DIR] [PART...]      parts: crash sched wait model soak fuzz flips faults
 #
 # Builds in a temporary folder ($CXLSHM_BUILD, if set, is a build that exists and is used).  Short: about ten minutes on two
-# idle processors.  --long: the budget of each part is shown when it begins; in all about eight hours, most of them fuzzing
+# idle processors.  --long: the budget of each part is shown when it begins; in all about nine hours, most of them fuzzing
 # (3 hours), flips (about three) and sched.  Every figure in the table is read from this run's own output; `-` stands for a part
 # that is not there or was not asked for.  A failing part shows its output, which has the command that replays the failure.
 # Status: 0; 1 if any part failed or told no figures.

@@ -4,8 +4,8 @@
  * kept for who asked.  Mounts, backing files and the monotonic clock are made up, too, so that the daemon's own
  * passthrough_mount() and handshake run, and a case takes the same course every time.
  *
- * Linked with -Wl,--wrap for each of DEVICE_WRAPS in meson.build and run.sh: only calls of this program's own objects
- * come here, and what is not meant for the device goes on to libc.
+ * Linked with -Wl,--wrap for each call that is to come here (device_wraps in meson.build, wraps in run.sh): this program's
+ * own objects', not those inside libraries.  What is not meant for the device goes on to libc.
  */
 #ifndef TESTS_FUZZ_DEVICE_H
 #define TESTS_FUZZ_DEVICE_H

@@ -358,6 +358,7 @@ void kernel_unmount(struct kernel *k)
 		kernel_send(k, FUSE_STATFS, FUSE_ROOT_ID, NULL, 0, 0);
 	MUST(fs->idle_count || fs->mapped_count || fs->handle_count || fs->backing_count);
 	MUST(fs->inode_count != 1);
+	MUST(device()->late > k->interrupts);
 	kernel_send(k, FUSE_DESTROY, 0, NULL, 0, 0);
 	passthrough_unmount(fs->passthrough, fs->session);
 	if (k->monitor) {

@@ -76,7 +76,7 @@ void kernel_unmount(struct kernel *k);
 #define KERNEL_LIES 4u	/* the header tells another length */
 
 /*
- * One request; node: an index, body: what follows the header.  Returns the answer's body, or NULL if it is an error or
+ * One request; body: what follows the header.  Returns the answer's body, until the next one, or NULL if it is an error or
  * there is none.
  */
 const char *kernel_send(struct kernel *k, uint32_t opcode, uint64_t node_id, const void *body, size_t bytes,
