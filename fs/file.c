@@ -521,30 +521,42 @@ static int borrow_fd(struct fs *fs, struct handle *handle, int flags, bool *owne
 	return fd;
 }
 
+/* Write back what the caches hold of the file from at to end. */
+static int write_back(struct fs *fs, int fd, off_t at, off_t end)
+{
+	const off_t chunk = 64 << 20;
+
+	for (at -= at % (off_t)sysconf(_SC_PAGESIZE); at < end; at += chunk) {
+		size_t bytes = (size_t)(end - at < chunk ? end - at : chunk);
+		void *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, at);
+
+		if (map == MAP_FAILED)
+			return -errno;
+		cxlshm_write_back(fs->pool, map, bytes);
+		munmap(map, bytes);
+	}
+	return 0;
+}
+
 /*
  * Only with failure_domain=host: the file's lines are written back from the caches of this machine.  Others' machines write
- * back theirs.
+ * back theirs.  Holes are left out: there may be exabytes of them, and touching one makes it memory.
  */
 int file_sync(struct fs *fs, struct handle *handle)
 {
-	const off_t chunk = 64 << 20;
 	bool owned;
 	int fd = borrow_fd(fs, handle, O_RDWR, &owned), rc;
-	struct stat st = {0};
+	off_t at = 0, end;
 
 	if (fd < 0)
 		return fd == -EOPNOTSUPP ? 0 : fd;
-	rc = fstat(fd, &st) || fsync(fd) ? -errno : 0;
-	for (off_t at = 0; !rc && at < st.st_size; at += chunk) {
-		size_t bytes = (size_t)(st.st_size - at < chunk ? st.st_size - at : chunk);
-		void *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, at);
-
-		if (map == MAP_FAILED) {
-			rc = -errno;
-			break;
-		}
-		cxlshm_write_back(fs->pool, map, bytes);
-		munmap(map, bytes);
+	rc = fsync(fd) ? -errno : 0;
+	while (!rc && (at = lseek(fd, at, SEEK_DATA)) >= 0) {
+		end = lseek(fd, at, SEEK_HOLE);
+		if (end < 0)
+			break;	/* cut off meanwhile */
+		rc = write_back(fs, fd, at, end);
+		at = end;
 	}
 	if (owned)
 		close(fd);
