@@ -13,6 +13,7 @@
 #include "dir.h"
 
 #include <errno.h>
+#include <linux/fuse.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -386,4 +387,17 @@ ssize_t dir_read(struct fs *fs, fuse_req_t req, struct handle *handle, char *buf
 	if (rc < 0 && rc != -ENOENT && filler.left == size)
 		return rc;
 	return (ssize_t)(size - filler.left);
+}
+
+void dir_undo_plus(struct fs *fs, const char *buffer, size_t used)
+{
+	while (used >= FUSE_NAME_OFFSET_DIRENTPLUS) {
+		const struct fuse_direntplus *entry = (const struct fuse_direntplus *)buffer;
+		size_t bytes = FUSE_DIRENTPLUS_SIZE(entry);
+
+		if (entry->entry_out.nodeid)
+			inode_forget(fs, inode_of(fs, entry->entry_out.nodeid), 1);
+		buffer += bytes;
+		used -= bytes;
+	}
 }

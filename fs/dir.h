@@ -46,4 +46,7 @@ void dir_release(struct fs *fs, struct handle *handle);
 ssize_t dir_read(struct fs *fs, fuse_req_t req, struct handle *handle, char *buffer, size_t size,
 		 uint64_t offset, bool plus);
 
+/* dir_undo() for each entry that dir_read() put into the buffer with attributes. */
+void dir_undo_plus(struct fs *fs, const char *buffer, size_t used);
+
 #endif

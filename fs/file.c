@@ -411,11 +411,12 @@ static ssize_t write_memory(struct fs *fs, struct handle *handle, const char *by
 }
 
 /* Room for what a write adds to the extent: what lies behind its end. */
-static int write_room(struct fs *fs, struct handle *handle, size_t size, off_t offset, bool append)
+static int write_room(struct fs *fs, int fd, size_t size, off_t offset, bool append)
 {
 	struct stat st;
 
-	if (!fs->room_counted || fstat(handle->fd, &st) || (!append && offset + (off_t)size <= st.st_size))
+	if (!fs->room_counted || offset < 0 || fstat(fd, &st) ||
+	    (!append && offset < st.st_size && size <= (size_t)(st.st_size - offset)))
 		return 0;
 	return room_take(fs, append || offset >= st.st_size ? size : size - (size_t)(st.st_size - offset));
 }
@@ -431,7 +432,7 @@ ssize_t file_write(struct fs *fs, struct handle *handle, const char *bytes, size
 		return write_memory(fs, handle, bytes, size, offset);
 	if (handle->fd < 0)
 		return handle->kind == HANDLE_TEXT ? -EPERM : -EIO;
-	rc = write_room(fs, handle, size, offset, append);
+	rc = write_room(fs, handle->fd, size, offset, append);
 	if (rc)
 		return rc;
 	length = pwritev2(handle->fd, &iov, 1, offset, append ? RWF_APPEND : 0);
@@ -523,30 +524,42 @@ static int borrow_fd(struct fs *fs, struct handle *handle, int flags, bool *owne
 	return fd;
 }
 
+/* Write back what the caches hold of the file from at to end. */
+static int write_back(struct fs *fs, int fd, off_t at, off_t end)
+{
+	const off_t chunk = 64 << 20;
+
+	for (at -= at % (off_t)sysconf(_SC_PAGESIZE); at < end; at += chunk) {
+		size_t bytes = (size_t)(end - at < chunk ? end - at : chunk);
+		void *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, at);
+
+		if (map == MAP_FAILED)
+			return -errno;
+		cxlshm_write_back(fs->pool, map, bytes);
+		munmap(map, bytes);
+	}
+	return 0;
+}
+
 /*
  * Only with failure_domain=host: the file's lines are written back from the caches of this machine.  Others' machines write
- * back theirs.
+ * back theirs.  Holes are left out: there may be exabytes of them, and touching one makes it memory.
  */
 int file_sync(struct fs *fs, struct handle *handle)
 {
-	const off_t chunk = 64 << 20;
 	bool owned;
 	int fd = borrow_fd(fs, handle, O_RDWR, &owned), rc;
-	struct stat st = {0};
+	off_t at = 0, end;
 
 	if (fd < 0)
 		return fd == -EOPNOTSUPP ? 0 : fd;
-	rc = fstat(fd, &st) || fsync(fd) ? -errno : 0;
-	for (off_t at = 0; !rc && at < st.st_size; at += chunk) {
-		size_t bytes = (size_t)(st.st_size - at < chunk ? st.st_size - at : chunk);
-		void *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, at);
-
-		if (map == MAP_FAILED) {
-			rc = -errno;
-			break;
-		}
-		cxlshm_write_back(fs->pool, map, bytes);
-		munmap(map, bytes);
+	rc = fsync(fd) ? -errno : 0;
+	while (!rc && (at = lseek(fd, at, SEEK_DATA)) >= 0) {
+		end = lseek(fd, at, SEEK_HOLE);
+		if (end < 0)
+			break;	/* cut off meanwhile */
+		rc = write_back(fs, fd, at, end);
+		at = end;
 	}
 	if (owned)
 		close(fd);
@@ -582,6 +595,7 @@ ssize_t file_copy(struct fs *fs, struct handle *from, off_t from_offset, struct 
 {
 	bool from_owned, to_owned;
 	ssize_t copied = 0;
+	struct stat st;
 	int from_fd = borrow_fd(fs, from, O_RDONLY, &from_owned), to_fd;
 
 	if (from_fd < 0)
@@ -591,10 +605,18 @@ ssize_t file_copy(struct fs *fs, struct handle *from, off_t from_offset, struct 
 		copied = to_fd;
 		goto close_from;
 	}
-	copied = copy_file_range(from_fd, &from_offset, to_fd, &to_offset,
-				 length < COPY_MAX ? length : COPY_MAX, 0);
-	if (copied < 0)
-		copied = errno == EXDEV || errno == EINVAL ? -EOPNOTSUPP : -errno;
+	length = length < COPY_MAX ? length : COPY_MAX;
+	if (fs->room_counted && from_offset >= 0 && !fstat(from_fd, &st)) {
+		off_t left = from_offset < st.st_size ? st.st_size - from_offset : 0;
+
+		length = (off_t)length < left ? length : (size_t)left;
+		copied = write_room(fs, to_fd, length, to_offset, false);
+	}
+	if (!copied) {
+		copied = copy_file_range(from_fd, &from_offset, to_fd, &to_offset, length, 0);
+		if (copied < 0)
+			copied = errno == EXDEV || errno == EINVAL ? -EOPNOTSUPP : -errno;
+	}
 	if (to_owned)
 		close(to_fd);
 close_from:

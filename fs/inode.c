@@ -107,6 +107,8 @@ int inode_start(struct fs *fs)
 		rc = inode_entry(fs, ref, &entry);
 	if (!rc)
 		fs->root = inode_of(fs, entry.ino);
+	if (rc == -ENOTDIR || (!rc && !S_ISDIR(entry.attr.st_mode)))
+		rc = -EUCLEAN;	/* the root itself */
 	lane_unlock(&fs->lanes);
 	return rc;
 }
@@ -148,7 +150,7 @@ static void show(const struct fs *fs, const struct inode *inode, const struct cx
 	out->st_ctim = st->ctime;
 }
 
-int inode_attr(struct fs *fs, struct inode *inode, struct stat *out)
+int inode_look(struct fs *fs, struct inode *inode, struct stat *out)
 {
 	struct cxlshm_stat st;
 	int rc = cxlshm_stat(fs->lanes.names.client, inode->ref, &st);
@@ -286,7 +288,7 @@ int inode_getattr(struct fs *fs, struct inode *inode, struct stat *out)
 	int rc;
 
 	lane_lock(&fs->lanes);
-	rc = inode_attr(fs, inode, out);
+	rc = inode_look(fs, inode, out);
 	lane_unlock(&fs->lanes);
 	return rc;
 }
@@ -355,7 +357,7 @@ int inode_setattr(struct fs *fs, struct inode *inode, const struct stat *attr, i
 	return rc;
 }
 
-int64_t inode_readlink(struct fs *fs, struct inode *inode, char *target, size_t size)
+int64_t inode_target(struct fs *fs, struct inode *inode, char *target, size_t size)
 {
 	struct cxlshm_client *client = lane_lock(&fs->lanes);
 	int64_t length = cxlshm_readlink(client, inode->ref, target, size);

@@ -12,9 +12,9 @@
  * | call                                             | lock       |
  * | inode_of, inode_node_id                          | any        |
  * | inode_entry, inode_control_entry, inode_find,    | locked     |
- * | inode_hint, inode_attr, inode_unref,             |            |
+ * | inode_hint, inode_look, inode_unref,             |            |
  * | inode_kill_privileges                            |            |
- * | inode_getattr, inode_setattr, inode_forget, inode_readlink | not locked |
+ * | inode_getattr, inode_setattr, inode_forget, inode_target | not locked |
  */
 #ifndef CXLSHMFS_INODE_H
 #define CXLSHMFS_INODE_H
@@ -155,7 +155,7 @@ void inode_hint(struct fs *fs, const struct fuse_entry_param *entry, const struc
 struct inode *inode_find(struct fs *fs, uint64_t id);
 
 /* Attributes as ls shows them.  Locked. */
-int inode_attr(struct fs *fs, struct inode *inode, struct stat *out);
+int inode_look(struct fs *fs, struct inode *inode, struct stat *out);
 
 /*
  * Free the inode if nothing needs it any more.  Returns a token for lane_side_drop(), to be called
@@ -174,6 +174,6 @@ int inode_setattr(struct fs *fs, struct inode *inode, const struct stat *attr, i
 /* Clear setuid and setgid after a write, truncate or chown, as the kernel leaves it to us.  Locked. */
 void inode_kill_privileges(struct fs *fs, struct inode *inode);
 
-int64_t inode_readlink(struct fs *fs, struct inode *inode, char *target, size_t size);
+int64_t inode_target(struct fs *fs, struct inode *inode, char *target, size_t size);
 
 #endif

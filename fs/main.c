@@ -2,8 +2,8 @@
 /*
  * main.c: cxlshmfs, the daemon that shows a pool as files.
  *
- * Owns the order of things: options; fork (nothing of the library survives one); the pool, made if
- * asked; the lanes; the session and the mount; the monitor; the session loop; and all of it backwards.
+ * Owns the order of things: options; fork (nothing of the library survives one); what start.c puts together;
+ * the mount; the monitor; the session loop; and all of it backwards.
  *
  * Starting: the process that was started waits on a pipe for one byte, the exit status.  The daemon keeps
  * stderr until then, so that every failure is told there.  Its starter thread calls statvfs(2) on
@@ -20,8 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/statvfs.h>
 #include <sys/un.h>
@@ -32,10 +30,9 @@
 
 #include "inode.h"
 #include "monitor.h"
-#include "ops.h"
 #include "options.h"
 #include "prune.h"
-#include "room.h"
+#include "start.h"
 
 /* What the starter thread needs. */
 struct starter {
@@ -121,101 +118,6 @@ static void *start(void *arg)
 	snprintf(state, sizeof(state), "READY=1\nMAINPID=%d\nSTATUS=Mounted", (int)getpid());
 	notify(state);
 	return NULL;
-}
-
-/* Append one mount option for libfuse, with what its parser would take for syntax escaped. */
-static int add_fuse_option(struct fuse_args *args, const char *name, const char *value)
-{
-	size_t length = strlen(name) + 2 * strlen(value) + 3;
-	char *text = malloc(length), *at;
-	int rc;
-
-	if (!text)
-		return -ENOMEM;
-	at = text + sprintf(text, "-o%s", name);
-	for (; *value; value++) {
-		if (*value == ',' || *value == '\\')
-			*at++ = '\\';
-		*at++ = *value;
-	}
-	*at = 0;
-	rc = fuse_opt_add_arg(args, text) ? -ENOMEM : 0;
-	free(text);
-	return rc;
-}
-
-/* libfuse's own arguments: they count when it mounts through fusermount3. */
-static int make_fuse_args(const struct options *options, struct fuse_args *args)
-{
-	static const struct {
-		unsigned long flag;
-		const char *word;
-	} words[] = {
-		{MS_RDONLY, "ro"}, {MS_NOEXEC, "noexec"}, {MS_NOATIME, "noatime"},
-		{MS_SYNCHRONOUS, "sync"}, {MS_DIRSYNC, "dirsync"},
-	};
-	int rc = fuse_opt_add_arg(args, "cxlshmfs") ? -ENOMEM : 0;
-
-	if (!rc && options->debug)
-		rc = fuse_opt_add_arg(args, "-d") ? -ENOMEM : 0;
-	if (!rc)
-		rc = add_fuse_option(args, "fsname=", options->pool);
-	if (!rc)
-		rc = add_fuse_option(args, "subtype=cxlshm", "");
-	if (!rc)
-		rc = add_fuse_option(args, "default_permissions", "");
-	if (!rc && options->allow_other)
-		rc = add_fuse_option(args, "allow_other", "");
-	for (size_t i = 0; !rc && i < sizeof(words) / sizeof(words[0]); i++)
-		if (options->mount_flags & words[i].flag)
-			rc = add_fuse_option(args, words[i].word, "");
-	return rc;
-}
-
-/* A plain pool, for size= by hand: mount.cxlshm has mkfs.cxlshm make one with a tmpfs of its own.  0 or -errno. */
-static int make_pool(const struct options *options, struct cxlshm_error *error)
-{
-	struct cxlshm_pool_options make = {
-		.size_bytes = options->size_bytes,
-		.uid = (uid_t)-1,
-		.gid = (gid_t)-1,
-		.numa = options->numa,
-	};
-	struct statvfs under;
-
-	if (!statvfs(options->pool, &under) && under.f_blocks * under.f_frsize < options->size_bytes) {
-		snprintf(error->text, sizeof(error->text), "%s: a pool of %llu bytes (size=) is larger than the file system "
-			 "it is on", options->pool, (unsigned long long)options->size_bytes);
-		return -ENOSPC;
-	}
-	return cxlshm_pool_create(options->pool, &make, error);
-}
-
-/* Open the pool; with size= make it first if there is none.  Returns 0 or an exit status. */
-static int open_pool(struct fs *fs)
-{
-	const struct options *options = fs->options;
-	unsigned flags = options->sparse ? CXLSHM_SPARSE : 0;
-	struct cxlshm_error error = {.text = ""};
-	int rc = cxlshm_pool_open(options->pool, flags, &fs->pool, &error);
-
-	if (rc == -ENOENT && options->size_bytes) {
-		rc = make_pool(options, &error);
-		if (!rc || rc == -EEXIST)
-			rc = cxlshm_pool_open(options->pool, flags, &fs->pool, &error);
-	}
-	if (!rc)
-		rc = cxlshm_pool_info(fs->pool, &fs->info);
-	if (rc) {
-		fprintf(stderr, "cxlshmfs: %s%s%s\n", error.text[0] ? "" : options->pool,
-			error.text[0] ? "" : ": ", error.text[0] ? error.text : strerror(-rc));
-		return OPTIONS_EXIT_MOUNT;
-	}
-	/* A pool is whole pages of 4 KiB. */
-	if (options->size_bytes && options->size_bytes >> 12 != fs->info.size_bytes >> 12)
-		fprintf(stderr, "cxlshmfs: %s: note: the pool has %llu bytes; size= counts when it is made\n",
-			options->pool, (unsigned long long)fs->info.size_bytes);
-	return 0;
 }
 
 static int run_loop(struct fs *fs)
@@ -307,59 +209,21 @@ unmount:
 /* Everything behind the fork.  Returns an exit status; says on stderr why it is not 0. */
 static int run(const struct options *options, int pipe_fd)
 {
-	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
-	struct fuse_lowlevel_ops ops;
-	struct fs *fs = calloc(1, sizeof(*fs));
-	int status = OPTIONS_EXIT_SYSTEM, rc;
+	struct start_failure failure;
+	struct fs *fs;
+	int status;
 
 	signal(SIGIO, SIG_IGN);	/* an open that meets a lease probe sends it */
-	if (!fs)
-		return status;
-	fs->options = options;
-	fs->started = time(NULL);
-	atomic_init(&fs->wake_due_ns, UINT64_MAX);
-	fs->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	fs->passthrough = passthrough_new();
-	if (fs->wake_fd < 0 || !fs->passthrough) {
-		fprintf(stderr, "cxlshmfs: out of memory or descriptors\n");
-		goto free_fs;
+	if (start_fs(options, &fs, &failure)) {
+		fprintf(stderr, "cxlshmfs: %s\n", failure.text);
+		return failure.status;
 	}
-	status = open_pool(fs);
-	if (status)
-		goto free_fs;
-	status = OPTIONS_EXIT_MOUNT;
-	rc = lane_start(&fs->lanes, fs->pool, options->max_threads);
-	if (!rc)
-		rc = inode_start(fs);
-	if (rc) {
-		fprintf(stderr, "cxlshmfs: %s: cannot join the pool: %s\n", options->pool,
-			rc == -EUSERS ? "every client slot is taken" :
-			rc == -EUCLEAN ? "it is damaged; run fsck.cxlshm" : strerror(-rc));
-		lane_stop(&fs->lanes);
-		goto close_pool;
-	}
-	room_start(fs);
-	ops_fill(&ops, fs);
-	status = OPTIONS_EXIT_SYSTEM;
-	if (!make_fuse_args(options, &args))
-		fs->session = fuse_session_new(&args, &ops, sizeof(ops), fs);
-	if (!fs->session) {
-		fprintf(stderr, "cxlshmfs: libfuse gave no session\n");
-		lane_stop(&fs->lanes);
-		goto close_pool;
-	}
+	/* A pool is whole pages of 4 KiB. */
+	if (options->size_bytes && options->size_bytes >> 12 != fs->info.size_bytes >> 12)
+		fprintf(stderr, "cxlshmfs: %s: note: the pool has %llu bytes; size= counts when it is made\n",
+			options->pool, (unsigned long long)fs->info.size_bytes);
 	status = serve(fs, pipe_fd);
-close_pool:
-	fuse_opt_free_args(&args);
-	if (fs->session)
-		fuse_session_destroy(fs->session);
-	inode_stop(fs);
-	cxlshm_pool_close(fs->pool);
-free_fs:
-	passthrough_free(fs->passthrough);
-	if (fs->wake_fd >= 0)
-		close(fs->wake_fd);
-	free(fs);
+	start_undo(fs);
 	return status;
 }
 

@@ -23,6 +23,8 @@
 #include "file.h"
 #include "reply.h"
 
+#define ANSWER_MAX (16u << 20)	/* bytes; a kernel asks for 1 MiB at most */
+
 static struct fs *begin(fuse_req_t req)
 {
 	struct fs *fs = fs_of(req);
@@ -43,11 +45,19 @@ static struct dir_owner owner_of(fuse_req_t req)
 	return (struct dir_owner){.uid = context->uid, .gid = context->gid};
 }
 
+/* The library takes paths; a request names one entry.  0 or -errno. */
+static int check_name(const char *name)
+{
+	return *name && !strchr(name, '/') ? 0 : -EINVAL;
+}
+
 /* Whether names in this directory may be made and removed: 0 or -errno. */
 static int may_change(const struct fs *fs, const struct inode *parent, const char *name)
 {
 	if (parent->control)
 		return -EPERM;
+	if (check_name(name))
+		return -EINVAL;
 	return control_is_name(fs, parent, name) ? -EPERM : 0;
 }
 
@@ -71,11 +81,11 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent_id, const char *name)
 	struct fs *fs = begin(req);
 	struct inode *parent = inode_of(fs, parent_id);
 	struct fuse_entry_param entry;
-	int rc;
+	int rc = check_name(name);
 
-	if (parent->control || control_is_name(fs, parent, name))
+	if (!rc && (parent->control || control_is_name(fs, parent, name)))
 		rc = control_lookup(fs, parent, name, &entry);
-	else
+	else if (!rc)
 		rc = dir_lookup(fs, parent, name, &entry);
 	reply_entry(fs, req, rc, &entry);
 }
@@ -144,7 +154,7 @@ static void op_readlink(fuse_req_t req, fuse_ino_t id)
 	struct fs *fs = begin(req);
 	struct inode *inode = inode_of(fs, id);
 	char target[4097];
-	int64_t length = inode->control ? -EINVAL : inode_readlink(fs, inode, target, sizeof(target));
+	int64_t length = inode->control ? -EINVAL : inode_target(fs, inode, target, sizeof(target));
 
 	if (length < 0)
 		reply_result(req, (int)length);
@@ -323,9 +333,16 @@ static void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	reply_result(req, 0);
 }
 
+/* A buffer for an answer of up to *size bytes, which is cut to what any kernel can mean. */
+static char *answer_buffer(size_t *size)
+{
+	*size = *size < ANSWER_MAX ? *size : ANSWER_MAX;
+	return malloc(*size ? *size : 1);
+}
+
 static void op_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-	char *buffer = malloc(size ? size : 1);
+	char *buffer = answer_buffer(&size);
 	ssize_t length = -ENOMEM;
 
 	(void)id;
@@ -378,7 +395,7 @@ static void op_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 static void read_folder(fuse_req_t req, size_t size, off_t offset, struct handle *handle, bool plus)
 {
 	struct fs *fs = begin(req);
-	char *buffer = malloc(size ? size : 1);
+	char *buffer = answer_buffer(&size);
 	ssize_t used = -ENOMEM;
 
 	if (buffer && offset < 0)
@@ -389,8 +406,8 @@ static void read_folder(fuse_req_t req, size_t size, off_t offset, struct handle
 		used = dir_read(fs, req, handle, buffer, size, (uint64_t)offset, plus);
 	if (used < 0)
 		reply_result(req, (int)used);
-	else
-		fuse_reply_buf(req, buffer, (size_t)used);
+	else if (fuse_reply_buf(req, buffer, (size_t)used) == -ENOENT && plus)
+		dir_undo_plus(fs, buffer, (size_t)used);
 	free(buffer);
 }
 
@@ -453,7 +470,7 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t 
 {
 	struct fs *fs = begin(req);
 	struct inode *inode = inode_of(fs, id);
-	char *buffer = malloc(size ? size : 1);
+	char *buffer = answer_buffer(&size);
 	int64_t length = -ENOMEM;
 
 	if (buffer)
@@ -466,7 +483,7 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
 {
 	struct fs *fs = begin(req);
 	struct inode *inode = inode_of(fs, id);
-	char *buffer = malloc(size ? size : 1);
+	char *buffer = answer_buffer(&size);
 	int64_t length = -ENOMEM;
 
 	if (buffer)

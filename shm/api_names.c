@@ -138,6 +138,12 @@ int cxlshm_lookup(struct cxlshm_client *client, cxlshm_ref dir, const char *path
 	return rc;
 }
 
+/* A damaged entry's may be none: its reader would take it for another, or for a path. */
+static int is_name(const struct names_spot *s)
+{
+	return !memchr(s->name, 0, s->bytes) && !memchr(s->name, '/', s->bytes);
+}
+
 int cxlshm_readdir(struct cxlshm_client *client, cxlshm_ref dir, uint64_t *position, struct cxlshm_dirent *entry,
 		   cxlshm_ref *ref)
 {
@@ -158,6 +164,8 @@ int cxlshm_readdir(struct cxlshm_client *client, cxlshm_ref dir, uint64_t *posit
 		return rc;
 	do {
 		rc = names_next(c, off, *position, &s);
+		if (!rc && !is_name(&s))
+			rc = -EUCLEAN;
 		if (!rc && ref)
 			rc = names_take(c, &s, s.inode, row);
 	} while (rc == -EAGAIN);

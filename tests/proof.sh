@@ -5,8 +5,8 @@
 #   proof.sh [--long] [--keep-logs DIR] [PART...]      parts: crash sched wait model soak fuzz flips faults
 #
 # Builds in a temporary folder ($CXLSHM_BUILD, if set, is a build that exists and is used).  Short: about ten minutes on two
-# idle processors.  --long: the budget of each part is shown when it begins; in all about eight hours, most of them fuzzing
-# (3 hours), flips (about two) and sched.  Every figure in the table is read from this run's own output; `-` stands for a part
+# idle processors.  --long: the budget of each part is shown when it begins; in all about nine hours, most of them fuzzing
+# (3 hours), flips (about three) and sched.  Every figure in the table is read from this run's own output; `-` stands for a part
 # that is not there or was not asked for.  A failing part shows its output, which has the command that replays the failure.
 # Status: 0; 1 if any part failed or told no figures.
 set -u
@@ -82,7 +82,7 @@ part model "models${long:+, full}" bash "$source/tests/model/check.sh" "$([ -n "
 part soak "soak, $([ -n "$long" ] && echo 30 minutes || echo 30 s)" \
 	bash "$source/tests/soak/soak.sh" --seconds "$([ -n "$long" ] && echo 1800 || echo 30)"
 have faults/faults && part faults "faults around a pool" "$build/tests/faults/faults"
-have fuzz/flips && part flips "damage, $([ -n "$long" ] && echo "every byte and word: about two hours" || echo 50 s)" \
+have fuzz/flips && part flips "damage, $([ -n "$long" ] && echo "every byte and word: about three hours" || echo 50 s)" \
 	"$build/tests/fuzz/flips" $([ -n "$long" ] && echo --long || echo --seconds 50)
 part fuzz "libFuzzer, $([ -n "$long" ] && echo "an hour" || echo 20 s) a target" \
 	env CXLSHM_FUZZ_FOUND="$logs/fuzz-found" bash "$source/tests/fuzz/run.sh" --seconds "$([ -n "$long" ] && echo 3600 || echo 20)"
@@ -125,7 +125,8 @@ flips='flips: ([0-9]+) of ([0-9]+) cases, ([0-9]+) refused, ([0-9]+) found, ([0-
 row flips "bytes and words damaged, of all there are" "$(figure flips "$flips" '\1 of \2')"
 row flips "refused / repaired / reported / harmless" "$(figure flips "$flips" '\3 \/ \5 \/ \6 \/ \7')"
 row flips "falsely repaired / crashes / hangs" "$(figure flips "$flips" '\8 \/ \9 \/ HANGS' | sed "s/HANGS/$(figure flips '.* ([0-9]+) hangs.*' '\1')/")"
-for target in pool options fuse; do
+row flips "damaged pools mounted: served / refused" "$(figure flips 'flips: daemon: ([0-9]+) served, ([0-9]+) refused.*' '\1 \/ \2')"
+for target in pool options requests; do
 	grep -q "^fuzz $target:" "$logs/fuzz" 2>/dev/null || continue
 	row fuzz "fuzz $target: executions / findings" "$(figure fuzz "fuzz $target: ([0-9]+) executions, ([0-9]+) findings" '\1 \/ \2')"
 done

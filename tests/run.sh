@@ -6,7 +6,7 @@
 #
 #   style unit crash sched model fuzz faults e2e soak   suites of the ordinary build (gcc, release)
 #   clang                             built with clang: unit
-#   asan                              built with ASan and UBSan: unit, crash, and e2e with that daemon
+#   asan                              built with ASan and UBSan: unit, crash, the cases of fuzz, and e2e with that daemon
 #   tsan                              built with TSan: unit, clients as threads
 #   plain                             built as users get it, without crash points, and installed
 #
@@ -206,6 +206,7 @@ if want asan; then
 		tests asan asan 1200 4 --suite unit --suite crash
 		tests asan-e2e asan 900 4 mount-helper mount-errors mount-options control-tree enospc native-file native-heap \
 			death-daemon fsx-two posix-rename posix-data posix-directories posix-xattr pool-mkfs
+		tests asan-fuzz asan 300 4 pool-cases request-cases
 		reports asan asan
 		reports asan ubsan
 	fi

@@ -63,4 +63,14 @@ for turn in $(seq 5); do
 	rm "$MNT/fill"
 done
 check "five times full and empty leaves as much as before" wait_until 5 'test "$(free)" -ge $((room))'
+# A plain pool has no file system of its own to keep it to its size.
+make_pool "$E2E_DIR/plain" 16M --plain
+mount_pool "$E2E_DIR/plain" "$E2E_DIR/plain-mnt"
+check_refused "copy_file_range beyond a plain pool's size" "$no_space" python3 -c '
+import os, sys
+source, copy = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT), os.open(sys.argv[2], os.O_RDWR | os.O_CREAT)
+os.truncate(source, 2 << 20)
+for at in range(0, 64 << 20, 2 << 20): assert os.copy_file_range(source, copy, 2 << 20, 0, at) > 0' \
+	"$E2E_DIR/plain-mnt/source" "$E2E_DIR/plain-mnt/copy"
+check "unmount it" unmount_pool "$E2E_DIR/plain-mnt"
 finish

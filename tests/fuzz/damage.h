@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Small pools to be damaged: making them, putting them back as they were, and doing with a damaged one whatever
- * fsck.cxlshm, a joining client and who recovers the dead would do.  Shared by flips.c and fuzz_pool.c.
+ * fsck.cxlshm, a joining client and who recovers the dead would do.  Shared by flips.c, fuzz_pool.c and
+ * fuzz_requests.c.
  */
 #ifndef TESTS_FUZZ_DAMAGE_H
 #define TESTS_FUZZ_DAMAGE_H
@@ -52,6 +53,10 @@ void damage_free(struct damage *d);
 /* Every range of bytes that means something to the library: metadata, not the bytes of objects. */
 void damage_ranges(const struct damage *d, void (*visit)(void *arg, uint64_t off, uint64_t bytes, const char *what),
 		   void *arg);
+
+/* One change of such a byte or word, made of DAMAGE_CHANGE_BYTES any bytes. */
+#define DAMAGE_CHANGE_BYTES 12u
+void damage_change(struct damage *d, const uint8_t *at);
 
 struct damage_outcome {
 	int check_rc, repair_rc, again_rc;	/* of cxlshm_check(): plain, with REPAIR, plain */

@@ -6,7 +6,8 @@
  *
  * Changes 0 and 1 are a byte xored with 0xff and with 1; 2, 3, 4 and 5 are the 8-byte word set to 0, to all ones, to a
  * valid offset of another thing, and increased by one (the latter four on multiples of eight only).  Each damaged pool is
- * checked, repaired, checked and used; and, from the start again, used as it is and then repaired.
+ * checked, repaired, checked and used; from the start again, used as it is and then repaired; and once more, served by the
+ * daemon (where the build has one: FLIPS_DAEMON), which refuses it with -EUCLEAN or answers all that script.c asks.
  *
  * Workers run the cases; whoever dies or does not come to an end gives its case as a failure, with the line
  * that replays it, and is replaced.  With --seconds cases are taken in a fixed shuffled order until the time is over; the
@@ -22,6 +23,9 @@
 #include <unistd.h>
 
 #include "damage.h"
+#ifdef FLIPS_DAEMON
+#include "requests.h"
+#endif
 
 #define WATCHDOG_S 20	/* of the clock, */
 #define WATCHDOG_CPU_S 2	/* or of computing: one case takes milliseconds */
@@ -45,6 +49,7 @@ struct worker {	/* shared */
 struct totals {	/* shared */
 	uint64_t next;
 	uint64_t done, refused, found, repaired, beyond, harmless, unrepaired, crashes, hangs;
+	uint64_t served, not_served;	/* by the daemon */
 	struct worker worker[WORKERS_MAX];
 };
 
@@ -53,13 +58,16 @@ static const struct flip found[] = {
 	{0x462e2, 0, 1}, {0x47036, 0, 1}, {0x491c7, 0, 1}, {0x8530, 1, 3}, {0x5607, 2, 0}, {0x54f7, 3, 0}, {0x80054, 3, 1},
 	{0x491c5, 3, 1}, {0x8794, 4, 0}, {0x49147, 5, 1}, {0x1000, 6, 1}, {0x420a3, 6, 0}, {0x1040, 7, 2}, {0x84b0, 7, 5},
 	{0x402b9, 7, 1}, {0x5677, 8, 0}, {0x402b9, 9, 0}, {0x5794, 10, 0}, {0x47040, 10, 3}, {0x5744, 11, 1}, {0x402ba, 11, 0},
+	/* by the daemon */
+	{0x421d8, 7, 2}, {0x42118, 5, 2},
 };
 
 static struct flip *flips;
 static uint64_t flips_count, flips_room;
 static struct totals *totals;
 static const char *const stages[] = {"between", "check", "repair", "check after repair", "use of the damaged pool",
-				     "repair after use", "use of the repaired pool", "check after use"};
+				     "repair after use", "use of the repaired pool", "check after use",
+				     "daemon on the damaged pool"};
 
 static void add(uint32_t off, unsigned image, unsigned change)
 {
@@ -141,6 +149,32 @@ static void failure(const struct damage *d, const struct flip *f, const char *ho
 	fflush(stdout);
 }
 
+/* Every case under another kernel than its neighbour; one in eight with the daemon's threads, which take milliseconds to end. */
+static void serve(struct damage *d, const struct flip *f, struct worker *w)
+{
+#ifdef FLIPS_DAEMON
+	int rc;
+
+	damage_restore(d);
+	change_bytes(d, f);
+	w->stage = 8;
+	w->beat++;
+	rc = requests_serve(d->dir, (enum device_kernel)((f->off + f->change) % 4), !((f->off ^ f->change) % 8));
+	if (rc != 0 && rc != -EUCLEAN) {
+		char how[40];
+
+		snprintf(how, sizeof(how), "refused with %d", rc);
+		count(&totals->crashes);
+		failure(d, f, how, w->stage);
+	}
+	count(rc ? &totals->not_served : &totals->served);
+#else
+	(void)d;
+	(void)f;
+	(void)w;
+#endif
+}
+
 static void run_one(struct damage *d, const struct flip *f, struct worker *w)
 {
 	struct damage_outcome o = {0};
@@ -166,6 +200,7 @@ static void run_one(struct damage *d, const struct flip *f, struct worker *w)
 	damage_restore(d);
 	change_bytes(d, f);
 	damage_try(d, 1, &o, &w->stage);
+	serve(d, f, w);
 	count(&totals->done);
 	w->stage = 0;
 }
@@ -333,6 +368,7 @@ int main(int argc, char **argv)
 		}
 	}
 	MUST(!jobs || jobs > WORKERS_MAX);
+	signal(SIGIO, SIG_IGN);	/* as the daemon does */
 	totals = mmap(NULL, sizeof(*totals), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	MUST(totals == MAP_FAILED);
 	if (again.change != UINT16_MAX) {
@@ -368,6 +404,9 @@ int main(int argc, char **argv)
 	supervise(pools, jobs, limit > 0 ? from + limit : 0);
 	for (unsigned j = 0; j < jobs * DAMAGE_IMAGES; j++)
 		damage_free(&pools[j]);
+	if (totals->served)
+		printf("flips: daemon: %llu served, %llu refused as damaged\n", (unsigned long long)totals->served,
+		       (unsigned long long)totals->not_served);
 	printf("flips: %llu of %llu cases, %llu refused, %llu found, %llu repaired, %llu beyond repair and said so, %llu harmless, "
 	       "%llu wrongly said to be repaired, %llu crashes, %llu hangs, %.0f s\n",
 	       (unsigned long long)totals->done, (unsigned long long)flips_count, (unsigned long long)totals->refused,

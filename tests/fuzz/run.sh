@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Build the fuzz targets with clang, ASan and UBSan, and run each on its corpus.
 #
-#   run.sh [--seconds N] [--long] [TARGET...]      targets: pool options fuse
+#   run.sh [--seconds N] [--long] [TARGET...]      targets: pool options requests
 #   run.sh --replay TARGET FILE                    one input
 #
 # Short: every file of the corpus, then N (20) seconds of new inputs a target.  --long: an hour a target.  A finding is an
@@ -20,12 +20,12 @@ while [ $# -gt 0 ]; do
 	--seconds) seconds=$2; shift ;;
 	--long) seconds=3600 ;;
 	--replay) targets=$2 replay=$(realpath "$3"); shift 2 ;;
-	pool | options | fuse) targets+=" $1" ;;
+	pool | options | requests) targets+=" $1" ;;
 	*) sed -n '3,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 	esac
 	shift
 done
-[ -n "$targets" ] || { targets="pool options"; [ -f "$here/fuzz_fuse.c" ] && targets+=" fuse"; }
+targets=${targets:-pool options requests}
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/cxlshm-fuzz.XXXXXX") || exit 1
 CXLSHM_DAMAGE_DIR=$(mktemp -d /dev/shm/cxlshm-fuzz.XXXXXX) || CXLSHM_DAMAGE_DIR=$work
@@ -40,34 +40,38 @@ echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return d && n
 command -v clang >/dev/null && clang -fsanitize=fuzzer,address "$work/probe.c" -o "$work/probe" 2>/dev/null ||
 	{ echo "SKIP: no clang with libFuzzer (Debian: clang libclang-rt-dev)"; exit 77; }
 
-compile() { # compile NAME FILE...: an object each, two at a time
-	local file; shift
+compile() { # compile FOLDER FILE...: an object each, two at a time, unless they are there
+	local file folder=$work/$1; shift
+	mkdir -p "$folder"
 	for file; do
-		printf '%s\0' "$file"
-	done | xargs -0 -P 2 -I{} sh -c 'exec clang "$@" -c "{}" -o "$0/$(basename "{}" .c).o"' "$work/o" \
+		[ -f "$folder/$(basename "$file" .c).o" ] || printf '%s\0' "$file"
+	done | xargs -0 -r -P 2 -I{} sh -c 'exec clang "$@" -c "{}" -o "$0/$(basename "{}" .c).o"' "$folder" \
 		"${flags[@]}" -fsanitize=fuzzer-no-link $fuse_flags
 }
 
+# tests/fuzz/meson.build has the same list, and device.c what stands behind it.
+wraps=
+for name in open open64 read write writev ioctl clock_gettime mount umount2 geteuid fuse_session_mount fuse_session_unmount; do
+	wraps+=" -Wl,--wrap=$name"
+done
+
 build() { # build TARGET
-	local extra=()
+	local file fs=()
 	fuse_flags=
-	mkdir -p "$work/o"
 	case $1 in
 	pool)
-		compile pool "${CXLSHM_FUZZ_SHM:-$source/shm}"/*.c "$here/damage.c" "$here/fuzz_pool.c" || return 1
-		clang "${flags[@]}" -fsanitize=fuzzer "$work"/o/*.o -lnuma -lpthread -o "$work/$1" || return 1 ;;
+		compile shm "${CXLSHM_FUZZ_SHM:-$source/shm}"/*.c && compile damage "$here/damage.c" "$here/change.c" &&
+			compile pool "$here/fuzz_pool.c" &&
+			clang "${flags[@]}" -fsanitize=fuzzer "$work"/{shm,damage,pool}/*.o -lnuma -lpthread -o "$work/$1-fuzzer" ;;
 	options)
-		clang "${flags[@]}" -fsanitize=fuzzer "$here/fuzz_options.c" "$source/fs/options.c" -o "$work/$1" || return 1 ;;
-	fuse)
-		fuse_flags="-DFUSE_USE_VERSION=314 $(pkg-config --cflags fuse3)"
-		rm -f "$work"/o/fuzz_pool.o
-		local file fs=()
-		for file in "$source"/fs/*.c; do case $file in */main.c) ;; *) fs+=("$file") ;; esac; done
-		[ -f "$work/o/ref.o" ] || compile pool "${CXLSHM_FUZZ_SHM:-$source/shm}"/*.c || return 1
-		compile fuse "$here/damage.c" "$here/fuzz_fuse.c" "${fs[@]}" || return 1
-		rm -f "$work/o/options.o"
-		clang "${flags[@]}" -fsanitize=fuzzer "$work"/o/*.o "$source/fs/options.c" -lnuma -lpthread $(pkg-config --libs fuse3) \
-			-o "$work/$1" || return 1 ;;
+		clang "${flags[@]}" -fsanitize=fuzzer "$here/fuzz_options.c" "$source/fs/options.c" -o "$work/$1-fuzzer" ;;
+	requests)
+		for file in "$source"/fs/*.c; do [ "$file" = "$source/fs/main.c" ] || fs+=("$file"); done
+		compile shm "${CXLSHM_FUZZ_SHM:-$source/shm}"/*.c && compile damage "$here/damage.c" "$here/change.c" || return 1
+		fuse_flags="-DFUSE_USE_VERSION=314 $(pkg-config --cflags fuse3)" || return 1
+		compile fs "${fs[@]}" && compile requests "$here"/{device,kernel,requests,script,fuzz_requests}.c &&
+			clang "${flags[@]}" -fsanitize=fuzzer $wraps "$work"/{shm,damage,fs,requests}/*.o -lnuma -lpthread \
+				$(pkg-config --libs fuse3) -o "$work/$1-fuzzer" ;;
 	esac
 }
 
@@ -77,13 +81,15 @@ failed=0
 for target in $targets; do
 	build "$target" >"$work/log" 2>&1 || { cat "$work/log"; echo "fuzz $target: does not build"; failed=1; continue; }
 	if [ -n "$replay" ]; then
-		"$work/$target" -timeout=20 "$replay" || failed=1
+		"$work/$target-fuzzer" -timeout=20 "$replay" || failed=1
 		continue
 	fi
 	mkdir -p "$found" "$work/corpus" "$here/corpus/$target"
 	echo "fuzz $target: $(ls "$here/corpus/$target" | wc -l) files, then $seconds s"
 	rc=0
-	"$work/$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=4096 -max_len=400 -close_fd_mask=1 -print_final_stats=1 \
+	# A sequence of requests is worth nothing until it is long.
+	[ $target = requests ] && grow=-len_control=0 || grow=
+	"$work/$target-fuzzer" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=4096 -max_len=400 $grow -close_fd_mask=1 -print_final_stats=1 \
 		-artifact_prefix="$found/$target-" "$work/corpus" "$here/corpus/$target" >"$work/log" 2>&1 </dev/null || rc=$?
 	runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/log")
 	rm -rf "$work/corpus"
