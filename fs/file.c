@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #include "room.h"
+#include "shrink.h"
 
 #define MS 1000000ull
 #define IDLE_MS 5	/* from the last close to the first look */
@@ -535,7 +536,10 @@ static int write_back(struct fs *fs, int fd, off_t at, off_t end)
 
 		if (map == MAP_FAILED)
 			return -errno;
+		/* Another mount, or a native client, may cut the file off under us. */
+		shrink_begin(map, bytes);
 		cxlshm_write_back(fs->pool, map, bytes);
+		shrink_end();
 		munmap(map, bytes);
 	}
 	return 0;

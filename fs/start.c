@@ -20,6 +20,7 @@
 
 #include "ops.h"
 #include "room.h"
+#include "shrink.h"
 
 /* Append one mount option for libfuse, with what its parser would take for syntax escaped. */
 static int add_fuse_option(struct fuse_args *args, const char *name, const char *value)
@@ -111,6 +112,8 @@ static int open_pool(struct fs *fs, struct start_failure *failure)
 	}
 	if (!rc)
 		rc = cxlshm_pool_info(fs->pool, &fs->info);
+	if (!rc && fs->info.failure_domain == CXLSHM_FAILURE_HOST)
+		rc = shrink_start();
 	if (!rc)
 		return 0;
 	if (error.text[0])

@@ -27,6 +27,24 @@ pools+=("$E2E_DIR/b")
 same "the mode and the group" "$(stat -c %a:%G "$E2E_DIR/b/heap")" 600:nogroup
 check "--failure-domain=host" mkfs.cxlshm --plain --size=32M --failure-domain=host "$E2E_DIR/c"
 pools+=("$E2E_DIR/c")
+# fsync reads the file through a mapping there, to write its lines back; the kernel keeps one mount's calls apart, not two.
+mkdir -p "$E2E_DIR/second"
+check "fsync beside another mount's truncate in a host-mode pool" bash -c '
+mount.cxlshm "$1" "$2" && mount.cxlshm "$1" "$3" && python3 -c "
+import os, sys, time
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+end = time.time() + 2
+rounds = 0
+if os.fork() == 0:
+    fd = os.open(sys.argv[2], os.O_RDWR)
+    while time.time() < end:
+        os.ftruncate(fd, 16 << 20); os.pwrite(fd, bytes(16 << 20), 0); os.ftruncate(fd, 0)
+    os._exit(0)
+while time.time() < end:
+    os.fsync(fd); rounds += 1
+assert os.wait()[1] == 0 and rounds > 10, rounds
+os.unlink(sys.argv[1])
+" "$2/cut" "$3/cut" && umount "$2" && umount "$3"' - "$E2E_DIR/c" "$MNT" "$E2E_DIR/second"
 check "a host-mode pool mounts and works" bash -c 'mount.cxlshm "$1" "$2" && cp /etc/passwd "$2/a" && sync "$2/a" && cmp /etc/passwd "$2/a"' - "$E2E_DIR/c" "$MNT"
 check "umount" unmount_pool "$MNT"
 
