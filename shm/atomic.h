@@ -2,9 +2,6 @@
 /*
  * Every access to a word that another client may read or write at the same time goes through here, with
  * its order in the name.  struct a64 keeps plain assignment from compiling; only this file says .raw.
- *
- * SCHED_POINT() is where the deterministic scheduler of tests/ switches between clients; nothing in
- * other builds.
  */
 #ifndef CXLSHM_ATOMIC_H
 #define CXLSHM_ATOMIC_H
@@ -29,13 +26,6 @@ struct stamped {
 	uint64_t stamp;
 };
 
-#ifdef CXLSHM_SCHEDULER
-void sched_point(void);
-#define SCHED_POINT() sched_point()
-#else
-#define SCHED_POINT() ((void)0)
-#endif
-
 static inline uint64_t a64_load_relaxed(const struct a64 *w)
 {
 	return __atomic_load_n(&w->raw, __ATOMIC_RELAXED);
@@ -43,7 +33,6 @@ static inline uint64_t a64_load_relaxed(const struct a64 *w)
 
 static inline uint64_t a64_load_acquire(const struct a64 *w)
 {
-	SCHED_POINT();
 	return __atomic_load_n(&w->raw, __ATOMIC_ACQUIRE);
 }
 
@@ -60,32 +49,27 @@ static inline void a64_count(struct a64 *w)
 
 static inline void a64_store_release(struct a64 *w, uint64_t v)
 {
-	SCHED_POINT();
 	__atomic_store_n(&w->raw, v, __ATOMIC_RELEASE);
 }
 
 static inline void a64_store_seq_cst(struct a64 *w, uint64_t v)
 {
-	SCHED_POINT();
 	__atomic_store_n(&w->raw, v, __ATOMIC_SEQ_CST);
 }
 
 /* 1 if *w was old and is new now. */
 static inline int a64_cas_acq_rel(struct a64 *w, uint64_t old, uint64_t new)
 {
-	SCHED_POINT();
 	return __atomic_compare_exchange_n(&w->raw, &old, new, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
 
 static inline uint64_t a64_or_acq_rel(struct a64 *w, uint64_t bits)
 {
-	SCHED_POINT();
 	return __atomic_fetch_or(&w->raw, bits, __ATOMIC_ACQ_REL);
 }
 
 static inline uint64_t a64_and_acq_rel(struct a64 *w, uint64_t bits)
 {
-	SCHED_POINT();
 	return __atomic_fetch_and(&w->raw, bits, __ATOMIC_ACQ_REL);
 }
 
@@ -96,7 +80,6 @@ static inline uint64_t a64_add_relaxed(struct a64 *w, uint64_t n)
 
 static inline uint32_t a32_load_acquire(const struct a32 *w)
 {
-	SCHED_POINT();
 	return __atomic_load_n(&w->raw, __ATOMIC_ACQUIRE);
 }
 
@@ -112,7 +95,6 @@ static inline void a32_store_relaxed(struct a32 *w, uint32_t v)
 
 static inline void a32_store_release(struct a32 *w, uint32_t v)
 {
-	SCHED_POINT();
 	__atomic_store_n(&w->raw, v, __ATOMIC_RELEASE);
 }
 
@@ -125,7 +107,6 @@ static inline int a32_cas_acq_rel(struct a32 *w, uint32_t old, uint32_t new)
 
 static inline uint32_t a32_add_acq_rel(struct a32 *w, uint32_t n)
 {
-	SCHED_POINT();
 	return __atomic_fetch_add(&w->raw, n, __ATOMIC_ACQ_REL);
 }
 
@@ -137,7 +118,6 @@ static inline uint32_t *a32_address(struct a32 *w)
 
 static inline struct stamped a128_load_acquire(const struct a128 *w)
 {
-	SCHED_POINT();
 	struct arch16 v = arch_load16(&w->raw);
 
 	return (struct stamped){v.value, v.stamp};
@@ -151,9 +131,7 @@ static inline struct stamped a128_load_halves(const struct a128 *w)
 {
 	uint64_t value, stamp;
 
-	SCHED_POINT();
 	value = __atomic_load_n(&w->raw.value, __ATOMIC_ACQUIRE);
-	SCHED_POINT();
 	stamp = __atomic_load_n(&w->raw.stamp, __ATOMIC_ACQUIRE);
 	return (struct stamped){value, stamp};
 }
@@ -172,40 +150,34 @@ static inline uint64_t a128_stamp_relaxed(const struct a128 *w)
 /* Value first, stamp last: who sees the stamp sees the value. */
 static inline void a128_store_value_then_stamp(struct a128 *w, uint64_t value, uint64_t stamp)
 {
-	SCHED_POINT();
 	__atomic_store_n(&w->raw.value, value, __ATOMIC_RELEASE);
 	__atomic_store_n(&w->raw.stamp, stamp, __ATOMIC_RELEASE);
 }
 
 static inline void a128_store_value_release(struct a128 *w, uint64_t value)
 {
-	SCHED_POINT();
 	__atomic_store_n(&w->raw.value, value, __ATOMIC_RELEASE);
 }
 
 static inline void a128_store_stamp_release(struct a128 *w, uint64_t stamp)
 {
-	SCHED_POINT();
 	__atomic_store_n(&w->raw.stamp, stamp, __ATOMIC_RELEASE);
 }
 
 static inline void a128_store_release(struct a128 *w, struct stamped v)
 {
-	SCHED_POINT();
 	arch_store16(&w->raw, (struct arch16){v.value, v.stamp});
 }
 
 /* 1 if *w was old and is new now. */
 static inline int a128_cas(struct a128 *w, struct stamped old, struct stamped new)
 {
-	SCHED_POINT();
 	return arch_cas16(&w->raw, (struct arch16){old.value, old.stamp},
 			  (struct arch16){new.value, new.stamp});
 }
 
 static inline void fence_seq_cst(void)
 {
-	SCHED_POINT();
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 

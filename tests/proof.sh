@@ -76,7 +76,8 @@ part() {
 have() { [ -x "$build/tests/$1" ]; }
 have crash/crash && part crash "every crash point, and each in the recovery it causes${long:+ (all pairs: an hour)}" \
 	"$build/tests/crash/crash" ${long:+--long}
-have sched/sched && part sched "interleavings, ${long:-50 s}${long:+0 minutes of schedules}" "$build/tests/sched/sched" ${long:+--long}
+have sched/sched && part sched "interleavings, $([ -n "$long" ] && echo "an hour" || echo 50 s)" \
+	"$build/tests/sched/sched" $([ -n "$long" ] && echo --long --seconds 3600 --jobs 2 || echo --seconds 50)
 have wait/wait && part wait "a neighbour of one who is stopped" "$build/tests/wait/wait" ${long:+--long}
 part model "models${long:+, full}" bash "$source/tests/model/check.sh" "$([ -n "$long" ] && echo full || echo quick)"
 part soak "soak, $([ -n "$long" ] && echo 30 minutes || echo 30 s)" \
@@ -106,9 +107,12 @@ printf '| %-48s | %-44s | %-10s |\n' "" "this run" ""
 printf '|%s|%s|%s|\n' "$(printf -- '-%.0s' {1..50})" "$(printf -- '-%.0s' {1..46})" "$(printf -- '-%.0s' {1..12})"
 row crash "crash points listed / reached / in recovery" "$(figure crash "$dead" '\1 \/ \2 \/ \3')"
 row crash "deaths / second deaths, in recovery / failures" "$(figure crash "$dead" '\4 \/ \5 \/ \6')"
-row sched "pairs / whole within their bounds" "$(figure sched 'sched: ([0-9]+) pairs, ([0-9]+) of them.*' '\1 \/ \2')"
-schedules='sched: ([0-9]+) schedules, ([0-9]+) crashes, ([0-9]+) histories checked, ([0-9]+) failures'
-row sched "schedules / with a crash / histories / failures" "$(figure sched "$schedules" '\1 \/ \2 \/ \3 \/ \4')"
+whole='sched: ([0-9]+) pairs, ([0-9]+) disjoint; whole with 2 preemptions ([0-9]+), 3: ([0-9]+), any: ([0-9]+); beside a death at any step 0: ([0-9]+), 1: ([0-9]+), 2: ([0-9]+),.*'
+row sched "pairs / disjoint" "$(figure sched "$whole" '\1 \/ \2')"
+row sched "whole with 2 / 3 / any number of preemptions" "$(figure sched "$whole" '\3 \/ \4 \/ \5')"
+row sched "whole beside a death, with 0 / 1 / 2 preemptions" "$(figure sched "$whole" '\6 \/ \7 \/ \8')"
+schedules='sched: ([0-9]+) states, ([0-9]+) schedules, ([0-9]+) crashes, ([0-9]+) histories checked, ([0-9]+) failures'
+row sched "states / ends / with a death / failures" "$(figure sched "$schedules" '\1 \/ \2 \/ \3 \/ \5')"
 row wait "crash points stopped at" "$(figure wait 'wait: stopped at ([0-9]+) of ([0-9]+) crash points.*' '\1 of \2')"
 row wait "slowest survivor" "$(figure wait 'slowest survivor ([0-9.]+ us \([^)]*\)).*' '\1')"
 states='([0-9]+) runs, ([0-9]+) states.*'

@@ -1,175 +1,101 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which schedules are run.
- *
- * Enumeration (iterative context bounding, Musuvathi and Qadeer 2007): first all schedules without preemption, then all
- * with one, and so on; the same with one death, then two.  A schedule is a list of moves; its children add one move behind
- * its last.  Who goes on after an end or a death is free and costs nothing.
+ * Single runs: drawn ones and given ones.
  *
  * Random (probabilistic concurrency testing, Burckhardt et al. 2010): random programs, random priorities, d - 1 steps at
  * which the running fiber falls behind all others, and perhaps a death or two.
  */
-#include <setjmp.h>
-#include <time.h>
-
 #include "interleave.h"
 
-struct totals *totals;
-
-struct level {
-	struct world *w;
-	const char *name;
-	double deadline;
-	uint64_t first_failures, failures, runs;
-	int late;
-};
-
-double seconds_now(void)
+static uint32_t ready(const struct world *w)
 {
-	struct timespec now;
+	uint32_t mask = 0;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+	for (uint32_t i = 0; i < FIBERS; i++)
+		if (w->state[i] == FIBER_READY)
+			mask |= 1u << i;
+	return mask;
 }
 
-static void report(struct world *w, const char *name, const char *replay)
+static uint32_t highest(const uint8_t *priority, uint32_t mask)
 {
-	char line[1200];
-	size_t used = (size_t)snprintf(line, sizeof(line), "FAILED %s: %s\n    replay: sched --replay '%s:", name,
-				       w->failure, name);
+	uint32_t best = (uint32_t)__builtin_ctz(mask);
 
-	if (replay) {
-		used += (size_t)snprintf(line + used, sizeof(line) - used, "%s", replay);
-	} else {
-		for (uint32_t i = 0; i < w->moves_done && used < sizeof(line) - 24; i++)
-			used += (size_t)snprintf(line + used, sizeof(line) - used, "%s%u%c%u", i ? "," : "",
-						 w->done[i].step, w->done[i].kill ? 'x' : '>', w->done[i].to);
+	for (uint32_t i = 0; i < FIBERS; i++)
+		if (mask & 1u << i && priority[i] > priority[best])
+			best = i;
+	return best;
+}
+
+/* The first step behind `steps` at which the plan has something to do. */
+static uint32_t next_stop(const struct plan *p, uint32_t next_move, uint32_t steps)
+{
+	uint32_t at = UINT32_MAX;
+
+	if (!p->pct)
+		return next_move < p->count ? p->moves[next_move].step : UINT32_MAX;
+	for (uint32_t i = 0; i < 4; i++)
+		if (p->change_at[i] > steps && p->change_at[i] < at)
+			at = p->change_at[i];
+	for (uint32_t i = 0; i < 2; i++)
+		if (p->kill_at[i] > steps && p->kill_at[i] < at)
+			at = p->kill_at[i];
+	return at;
+}
+
+static void run(struct world *w, const struct plan *p)
+{
+	uint32_t from = NOBODY, next = 0;
+	uint8_t priority[FIBERS], lowest = 10;
+	enum stop why = STOP_END;
+
+	memory_back_to(0, 0, 0);
+	fiber_begin(w, 0);
+	memcpy(priority, p->priority, sizeof(priority));
+	memcpy(w->done, p->moves, sizeof(w->done));
+	w->moves_done = p->count;
+	while (!w->failure[0] && (ready(w) || (!p->pct && next < p->count && p->moves[next].step == w->steps))) {
+		uint32_t mask = ready(w), to = from, kill = NOBODY;
+
+		if (w->steps > STEPS_MAX) {
+			world_fail(w, "no end after %u steps", w->steps);
+			break;
+		}
+		if (p->pct) {
+			if (why == STOP_YIELD && lowest > 1)
+				priority[from] = --lowest;
+			for (uint32_t i = 0; i < 4; i++)
+				if (why == STOP_ACCESS && p->change_at[i] == w->steps && lowest > 1)
+					priority[from] = --lowest;
+			if (why == STOP_ACCESS && w->deaths < RECOVERERS &&
+			    (p->kill_at[0] == w->steps || p->kill_at[1] == w->steps))
+				kill = from;
+		} else if (next < p->count && p->moves[next].step == w->steps) {
+			kill = p->moves[next].kill;
+			to = p->moves[next++].to;
+		} else if (why == STOP_YIELD) {
+			uint32_t others = mask & ~(1u << from), above = others >> (from + 1) << (from + 1);
+
+			to = others ? (uint32_t)__builtin_ctz(above ? above : others) : from;
+		} else if (why != STOP_ACCESS) {
+			to = NOBODY;
+		}
+		if (kill != NOBODY && w->deaths < RECOVERERS && w->state[kill] != FIBER_OFF)
+			fiber_kill(w, kill);
+		mask = ready(w);
+		if (p->pct)
+			to = highest(priority, mask);
+		else if (to >= FIBERS || !(mask & 1u << to))
+			to = (uint32_t)__builtin_ctz(mask);
+		from = to;
+		why = fiber_resume(to, next_stop(p, next, w->steps));
 	}
-	printf("%s'\n", line);
-	if (w->area->kind != SPEC_NONE)
-		linear_print(&w->v.history, stdout);
-	fflush(stdout);
-	totals->failures++;
-}
-
-static void run(struct world *w, const struct plan *plan, int verify)
-{
-	world_restore(w);
-	fiber_run(w, plan);
-	if (verify)
-		world_verify(w);
+	world_verify(w);
+	__atomic_fetch_add(&totals->schedules, 1, __ATOMIC_RELAXED);
+	if (w->deaths)
+		__atomic_fetch_add(&totals->crashes, 1, __ATOMIC_RELAXED);
 	if (w->steps > totals->longest_run)
 		totals->longest_run = w->steps;
-}
-
-/* ---- enumeration ---- */
-
-static int late(struct level *l)
-{
-	if (l->late)
-		return 1;
-	if (l->first_failures && l->failures >= l->first_failures)
-		l->late = 1;
-	else if (l->deadline > 0 && !(l->runs & 15) && seconds_now() > l->deadline)
-		l->late = 1;
-	return l->late;
-}
-
-static uint32_t gcd(uint32_t a, uint32_t b)
-{
-	return b ? gcd(b, a % b) : a;
-}
-
-static void below(struct level *l, const struct plan *plan, uint32_t preemptions, uint32_t crashes)
-{
-	uint32_t last = plan->count ? plan->moves[plan->count - 1].step + 1 : 0;
-	int leaf = !preemptions && !crashes;
-	struct world *w = l->w;
-	struct step *trace;
-	uint32_t steps, stride;
-
-	if (late(l))
-		return;
-	l->runs++;
-	run(w, plan, leaf);
-	if (leaf) {
-		totals->schedules++;
-		totals->crashes += w->deaths;
-	}
-	if (w->failure[0]) {
-		if (leaf) {
-			report(w, l->name, NULL);
-			l->failures++;
-		}
-		return;
-	}
-	if (plan->count == MOVES_MAX)
-		return;
-	steps = w->steps;
-	if (last >= steps)
-		return;
-	trace = malloc((steps + 1) * sizeof(*trace));
-	REQUIRE(trace);
-	memcpy(trace, w->step, steps * sizeof(*trace));
-	/* Spread over the run, so that a time limit leaves gaps everywhere instead of a missing end. */
-	steps -= last;
-	for (stride = steps * 5 / 8; stride > 1 && gcd(steps, stride) > 1; stride--)
-		;
-	for (uint32_t i = 0, at = 0; i < steps; i++, at = (at + stride) % steps) {
-		uint32_t step = last + at;
-		struct plan child = *plan;
-		uint8_t running = trace[step].running, enabled = trace[step].enabled;
-		struct move *m = &child.moves[child.count++];
-
-		if (running >= FIBERS) {
-			uint32_t first = (uint32_t)__builtin_ctz(enabled | 1u << FIBERS);
-
-			for (uint8_t to = 0; to < FIBERS; to++)
-				if (enabled & 1u << to && to != first) {
-					*m = (struct move){step, 0, to};
-					below(l, &child, preemptions, crashes);
-				}
-			continue;
-		}
-		for (uint8_t to = 0; to < FIBERS && preemptions; to++)
-			if (enabled & 1u << to && to != running) {
-				*m = (struct move){step, 0, to};
-				below(l, &child, preemptions - 1, crashes);
-			}
-		if (crashes) {
-			uint32_t deaths = 0;
-			uint8_t after = (uint8_t)(enabled & ~(1u << running));
-
-			for (uint32_t k = 0; k < plan->count; k++)
-				deaths += plan->moves[k].kill;
-			if (deaths < RECOVERERS)
-				after |= (uint8_t)(1u << (ACTORS_MAX + deaths));
-			for (uint8_t to = 0; to < FIBERS; to++)
-				if (after & 1u << to) {
-					*m = (struct move){step, 1, to};
-					below(l, &child, preemptions, crashes - 1);
-				}
-		}
-	}
-	free(trace);
-}
-
-int explore_pair(struct world *w, const struct limits *limits, const char *name)
-{
-	struct level l = {.w = w, .name = name, .first_failures = limits->first_failures};
-	struct plan none = {.count = 0};
-
-	if (limits->seconds > 0)
-		l.deadline = seconds_now() + limits->seconds;
-	for (uint32_t sum = 0; sum <= limits->preemptions + limits->crashes; sum++)
-		for (uint32_t crashes = 0; crashes <= sum && crashes <= limits->crashes; crashes++) {
-			uint32_t preemptions = sum - crashes;
-
-			if (preemptions > (crashes ? limits->preemptions_with_crash : limits->preemptions))
-				continue;
-			below(&l, &none, preemptions, crashes);
-		}
-	return !l.late;
 }
 
 /* ---- random ---- */
@@ -200,22 +126,20 @@ void explore_random(struct world *w, uint64_t seed)
 	}
 	for (uint32_t i = 0; i < FIBERS; i++)
 		plan.priority[i] = (uint8_t)(20 + next_random(&s) % 200);
-	length = 40u << next_random(&s) % 5;
+	length = 100u << next_random(&s) % 5;
 	for (uint32_t i = 0; i < 1 + next_random(&s) % 4; i++)
 		plan.change_at[i] = (uint32_t)(next_random(&s) % length);
 	dice = (uint32_t)(next_random(&s) % 10);
 	if (dice < 6)
 		plan.kill_at[0] = (uint32_t)(next_random(&s) % length);
 	if (dice < 2)
-		plan.kill_at[1] = plan.kill_at[0] + 1 + (uint32_t)(next_random(&s) % 120);
-	run(w, &plan, 1);
-	totals->schedules++;
-	totals->crashes += w->deaths;
+		plan.kill_at[1] = plan.kill_at[0] + 1 + (uint32_t)(next_random(&s) % 400);
+	run(w, &plan);
 	if (!w->failure[0])
 		return;
 	snprintf(replay, sizeof(replay), "seed=%llu", (unsigned long long)seed);
 	snprintf(name, sizeof(name), "%s", w->area->name);
-	report(w, name, replay);
+	report_failure(w, name, replay);
 	for (uint32_t i = 0; i < w->actors; i++) {
 		printf("      fiber %u runs", i);
 		for (uint32_t k = 0; k < w->program_count[i]; k++)
@@ -228,27 +152,26 @@ void explore_random(struct world *w, uint64_t seed)
 
 void explore_replay(struct world *w, const char *moves, const char *name)
 {
-	struct plan plan = {.count = 0};
+	static struct plan plan;
 
 	while (*moves && plan.count < MOVES_MAX) {
-		unsigned step, to;
-		char kind;
-		int used;
+		unsigned step, to, kill = NOBODY;
+		int used = 0;
 
-		if (sscanf(moves, "%u%c%u%n", &step, &kind, &to, &used) != 3 || (kind != '>' && kind != 'x')) {
-			fprintf(stderr, "not a schedule: %s\n", moves);
-			exit(2);
+		if (sscanf(moves, "%u>%u%n", &step, &to, &used) != 2 || !used) {
+			if (sscanf(moves, "%ux%u>%u%n", &step, &kill, &to, &used) != 3 || !used) {
+				fprintf(stderr, "not a schedule: %s\n", moves);
+				exit(2);
+			}
 		}
-		plan.moves[plan.count++] = (struct move){step, kind == 'x', (uint8_t)to};
+		plan.moves[plan.count++] = (struct move){step, (uint8_t)kill, (uint8_t)to};
 		moves += used;
 		if (*moves == ',')
 			moves++;
 	}
-	run(w, &plan, 1);
-	totals->schedules++;
-	totals->crashes += w->deaths;
+	run(w, &plan);
 	if (w->failure[0])
-		report(w, name, NULL);
+		report_failure(w, name, NULL);
 	else if (w->area->kind != SPEC_NONE)
 		linear_print(&w->v.history, stdout);
 }

@@ -1,251 +1,248 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Fibers on stacks of their own, and who goes on at each access to shared memory.
+ * Fibers on stacks of their own.  Who runs next is decided on the main stack: a fiber that may be left goes there, and says
+ * why; it goes on when it is resumed, or never.
  *
- * shm/atomic.h calls sched_point() before each access.  Outside a run, and for the main stack, it returns at once.
- * An access from the same place in the code as the last two of this fiber is no new step: loops over hints, slots and
- * flags would only make schedules longer.
- *
- * A fiber is entered with makecontext() and from then on left and entered with _setjmp() and _longjmp(), which make no
- * system call.  A killed fiber is simply never entered again.
- *
- * sched_point() has no argument, so who runs is file-scope state.
+ * All that a suspended fiber is, is on its stack, its registers included.  So a copy of the stack from the top down to where
+ * it stopped can take it back to that moment, again and again, and a hash of it tells whether two moments are alike.  What
+ * lies further down is left over from calls that have returned; it is made zero, for frames that are put there later have
+ * gaps, which the hash sees.
  */
-#include <setjmp.h>
 #include <sys/mman.h>
-#include <ucontext.h>
 
 #include "interleave.h"
 
-#define STACK_BYTES (512u << 10)
-#define SAME_PLACE_MAX 2u
+#define STACK_BYTES (256u << 10)
+#define BELOW_BYTES 3072u
 
 struct fiber {
-	jmp_buf where;
-	ucontext_t entry;
 	char *stack;
-	int started;
-	const void *place;
-	uint32_t repeats;
+	void *at;	/* its stack pointer, while it does not run */
 };
 
 static struct {
-	struct world *w;	/* NULL: no run */
-	const struct plan *plan;
+	struct world *w;
 	struct fiber fiber[FIBERS];
-	jmp_buf end;
+	void *main_at;
 	uint32_t running;	/* FIBERS: the main stack */
-	uint32_t next_move;
+	enum stop stop;
+	uint32_t stop_at;	/* when replaying or drawing: the step to stop before */
+	int exploring;
+	int switches, deaths;	/* stop where they matter */
 	uint32_t solo;
-	uint8_t priority[FIBERS];
-	uint8_t lowest;
 } now = {.running = FIBERS};
 
-static uint32_t enabled_mask(const struct world *w)
-{
-	uint32_t mask = 0;
+/*
+ * Save what a call must preserve on this stack, note the stack pointer in *save, go on with the stack `to`.
+ */
+void fiber_swap(void **save, void *to);
 
-	for (uint32_t i = 0; i < FIBERS; i++)
-		if (w->state[i] == FIBER_READY)
-			mask |= 1u << i;
-	return mask;
+#if defined(__x86_64__)
+__asm__(".text\n.globl fiber_swap\n.type fiber_swap, @function\nfiber_swap:\n"
+	"\tpushq %rbp\n\tpushq %rbx\n\tpushq %r12\n\tpushq %r13\n\tpushq %r14\n\tpushq %r15\n"
+	"\tmovq %rsp, (%rdi)\n\tmovq %rsi, %rsp\n"
+	"\tpopq %r15\n\tpopq %r14\n\tpopq %r13\n\tpopq %r12\n\tpopq %rbx\n\tpopq %rbp\n\tret\n"
+	".size fiber_swap, .-fiber_swap\n");
+#define SAVED_WORDS 7u	/* with the address to return to, which is the last */
+#define RETURN_WORD 6u
+#define START_PAD 3u	/* words above it, so that the function that is returned to finds its stack as if called */
+#elif defined(__aarch64__)
+__asm__(".text\n.globl fiber_swap\n.type fiber_swap, %function\nfiber_swap:\n"
+	"\tsub sp, sp, #160\n"
+	"\tstp x19, x20, [sp, #0]\n\tstp x21, x22, [sp, #16]\n\tstp x23, x24, [sp, #32]\n\tstp x25, x26, [sp, #48]\n"
+	"\tstp x27, x28, [sp, #64]\n\tstp x29, x30, [sp, #80]\n"
+	"\tstp d8, d9, [sp, #96]\n\tstp d10, d11, [sp, #112]\n\tstp d12, d13, [sp, #128]\n\tstp d14, d15, [sp, #144]\n"
+	"\tmov x9, sp\n\tstr x9, [x0]\n\tmov sp, x1\n"
+	"\tldp x19, x20, [sp, #0]\n\tldp x21, x22, [sp, #16]\n\tldp x23, x24, [sp, #32]\n\tldp x25, x26, [sp, #48]\n"
+	"\tldp x27, x28, [sp, #64]\n\tldp x29, x30, [sp, #80]\n"
+	"\tldp d8, d9, [sp, #96]\n\tldp d10, d11, [sp, #112]\n\tldp d12, d13, [sp, #128]\n\tldp d14, d15, [sp, #144]\n"
+	"\tadd sp, sp, #160\n\tret\n"
+	".size fiber_swap, .-fiber_swap\n");
+#define SAVED_WORDS 20u
+#define RETURN_WORD 11u
+#define START_PAD 2u
+#else
+#error "fiber_swap() has not been written for this processor"
+#endif
+
+uint32_t fiber_running(void)
+{
+	return now.running;
+}
+
+static void stop(enum stop why)
+{
+	now.stop = why;
+	fiber_swap(&now.fiber[now.running].at, now.main_at);
 }
 
 static void fiber_main(void)
 {
-	struct world *w = now.w;
-	uint32_t me = now.running;
-
-	world_act(w, me);
-	now.w->state[me] = FIBER_DONE;
-	now.running = FIBERS;
-	sched_point();	/* who is next? */
-	abort();
+	for (;;) {
+		world_act(now.w, now.running);
+		stop(STOP_END);
+	}
 }
 
-static __attribute__((noreturn)) void enter(uint32_t to)
-{
-	struct fiber *f = &now.fiber[to];
-
-	now.running = to;
-	now.solo = 0;
-	if (f->started)
-		_longjmp(f->where, 1);
-	f->started = 1;
-	getcontext(&f->entry);
-	f->entry.uc_stack.ss_sp = f->stack;
-	f->entry.uc_stack.ss_size = STACK_BYTES;
-	f->entry.uc_link = NULL;
-	makecontext(&f->entry, fiber_main, 0);
-	setcontext(&f->entry);
-	abort();
-}
-
-static __attribute__((noinline)) void leave_for(uint32_t from, uint32_t to)
-{
-	if (from >= FIBERS || !_setjmp(now.fiber[from].where))
-		enter(to);
-}
-
-static uint32_t first_of(uint32_t mask)
-{
-	return (uint32_t)__builtin_ctz(mask);
-}
-
-static uint32_t highest(uint32_t mask)
-{
-	uint32_t best = first_of(mask);
-
-	for (uint32_t i = 0; i < FIBERS; i++)
-		if (mask & 1u << i && now.priority[i] > now.priority[best])
-			best = i;
-	return best;
-}
-
-/* The decision by priorities: kill in *kill, and who goes on (given that the running one may be gone). */
-static int pct_kill(const struct world *w, uint32_t step)
-{
-	const struct plan *p = now.plan;
-
-	return now.running < FIBERS && w->deaths < RECOVERERS && (step == p->kill_at[0] || step == p->kill_at[1]);
-}
-
-static void pct_change(uint32_t step)
-{
-	for (uint32_t i = 0; i < 4; i++)
-		if (now.plan->change_at[i] == step && now.running < FIBERS && now.lowest)
-			now.priority[now.running] = --now.lowest;
-}
-
-static void note_move(struct world *w, uint32_t step, int kill, uint32_t to)
-{
-	if (w->moves_done < sizeof(w->done) / sizeof(*w->done))
-		w->done[w->moves_done++] = (struct move){step, (uint8_t)kill, (uint8_t)to};
-}
-
-static void kill_running(struct world *w)
-{
-	world_kill(w, now.running);
-	w->state[now.running] = FIBER_DEAD;
-	if (w->deaths < RECOVERERS)
-		w->state[ACTORS_MAX + w->deaths] = FIBER_READY;
-	w->deaths++;
-	now.running = FIBERS;
-}
-
-static __attribute__((noreturn)) void stop(void)
-{
-	now.running = FIBERS;
-	_longjmp(now.end, 1);
-}
-
-void sched_point(void)
+/* An access of the running fiber to shared memory is next. */
+void fiber_step(int conflict, int ordered, int lock)
 {
 	struct world *w = now.w;
-	uint32_t from = now.running, to = from, step, mask;
-	int kill = 0;
 
-	if (!w)
+	if (!w || now.running >= FIBERS)
 		return;
-	if (from < FIBERS) {
-		struct fiber *f = &now.fiber[from];
-		const void *place = __builtin_return_address(0);
-
-		if (++now.solo > SOLO_MAX) {
-			world_fail(w, "fiber %u makes %u accesses without an end: it waits for another one", from,
-				   SOLO_MAX);
-			stop();
-		}
-		f->repeats = place == f->place ? f->repeats + 1 : 0;
-		f->place = place;
-		if (f->repeats > SAME_PLACE_MAX) {
-			/* A loop in which others may have to act: let them, in turn, after a while. */
-			if (f->repeats % 4000 || !w->area->may_wait)
-				return;
-			f->repeats = 0;
-		}
+	w->steps++;
+	if (++now.solo > SOLO_MAX) {
+		world_fail(w, "fiber %u makes %u accesses without an end: it waits for another one", now.running, SOLO_MAX);
+		stop(STOP_FAILED);
+		abort();
 	}
-	mask = enabled_mask(w);
-	if (!mask)
-		stop();
-	step = w->steps++;
-	if (step >= STEPS_MAX) {
-		world_fail(w, "no end after %u steps", step);
-		stop();
+	if (!now.exploring) {
+		if (w->steps == now.stop_at)
+			stop(STOP_ACCESS);
+		return;
 	}
-	w->step[step] = (struct step){(uint8_t)from, (uint8_t)mask};
-	if (now.plan->pct) {
-		kill = pct_kill(w, step);
-		if (kill) {
-			kill_running(w);
-			mask = enabled_mask(w);
-		} else {
-			pct_change(step);
-		}
-		to = highest(mask);
-		if (to != from || kill)
-			note_move(w, step, kill, to);
-	} else {
-		const struct move *m = now.next_move < now.plan->count ? &now.plan->moves[now.next_move] : NULL;
-
-		if (from >= FIBERS)
-			to = first_of(mask);
-		else if (now.solo > 8000 && w->area->may_wait && mask & ~(1u << from))
-			to = first_of(mask & ~(1u << from));
-		if (m && m->step == step) {
-			now.next_move++;
-			kill = m->kill && from < FIBERS;
-			if (kill)
-				kill_running(w);
-			mask = enabled_mask(w);
-			to = mask & 1u << m->to ? m->to : first_of(mask);
-			note_move(w, step, kill, to);
-		}
-	}
-	if (!mask)
-		stop();
-	if (to != from || kill)
-		leave_for(kill ? FIBERS : from, to);
+	w->may_die = now.deaths && ordered && memory_changes() != w->looked_at[now.running];
+	w->may_switch = conflict && now.switches;
+	w->at_lock = now.deaths && lock && conflict;
+	/* Where nobody may go on instead, too: perhaps all has been like this before. */
+	if (conflict || w->may_die)
+		stop(STOP_ACCESS);
 }
 
-void fiber_run(struct world *w, const struct plan *plan)
-{
-	for (uint32_t i = 0; i < FIBERS; i++) {
-		if (!now.fiber[i].stack) {
-			now.fiber[i].stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
-						  MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-			REQUIRE(now.fiber[i].stack != MAP_FAILED);
-			MUST(mprotect(now.fiber[i].stack, 4096, PROT_NONE));
-		}
-		now.fiber[i].started = 0;
-		now.fiber[i].place = NULL;
-		now.fiber[i].repeats = 0;
-		w->state[i] = i < w->actors ? FIBER_READY : FIBER_OFF;
-	}
-	w->deaths = w->steps = w->moves_done = w->who_died = 0;
-	w->failure[0] = 0;
-	now.plan = plan;
-	now.next_move = 0;
-	now.solo = 0;
-	now.lowest = 10;
-	memcpy(now.priority, plan->priority, sizeof(now.priority));
-	now.running = FIBERS;
-	now.w = w;
-	if (!_setjmp(now.end))
-		sched_point();
-	now.w = NULL;
-}
-
-/* Let the others go on, if there are any. */
+/* The running fiber waits for others. */
 void fiber_yield(void)
 {
-	struct world *w = now.w;
-	uint32_t from = now.running, mask, above;
-
-	if (!w || from >= FIBERS)
+	if (!now.w || now.running >= FIBERS)
 		return;
-	mask = enabled_mask(w) & ~(1u << from);
-	above = mask >> (from + 1) << (from + 1);
-	if (mask)
-		leave_for(from, first_of(above ? above : mask));
+	now.w->steps++;
+	now.w->may_die = now.deaths && memory_changes() != now.w->looked_at[now.running];
+	stop(STOP_YIELD);
+}
+
+static void start(struct fiber *f)
+{
+	void **top;
+
+	if (!f->stack) {
+		f->stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+		REQUIRE(f->stack != MAP_FAILED);
+		MUST(mprotect(f->stack, 4096, PROT_NONE));
+	}
+	memset(f->stack + STACK_BYTES - 16384, 0, 16384);
+	top = (void **)(void *)(f->stack + STACK_BYTES) - 1 - START_PAD;
+	f->at = top - SAVED_WORDS + 1;
+	((void **)f->at)[RETURN_WORD] = (void *)(uintptr_t)fiber_main;
+}
+
+void fiber_begin(struct world *w, int exploring)
+{
+	now.w = w;
+	now.exploring = exploring;
+	now.switches = now.deaths = 0;
+	for (uint32_t i = 0; i < FIBERS; i++) {
+		start(&now.fiber[i]);
+		w->state[i] = i < w->actors ? FIBER_READY : FIBER_OFF;
+		w->looked_at[i] = 0;
+		w->spin[i] = (struct spin){0, 0, 0};
+		w->line[i] = i < ACTORS_MAX ? i : 0;
+	}
+	w->deaths = w->steps = w->moves_done = w->who_died = w->yielded = 0;
+	w->failure[0] = 0;
+	now.running = FIBERS;
+}
+
+void fiber_look_for(int switches, int deaths)
+{
+	now.switches = switches;
+	now.deaths = deaths;
+}
+
+enum stop fiber_resume(uint32_t fiber, uint32_t stop_at)
+{
+	struct fiber *f = &now.fiber[fiber];
+	uint64_t changes = memory_changes();
+	struct world *w = now.w;
+
+	now.stop_at = stop_at;
+	now.solo = 0;
+	now.running = fiber;
+	memory_running(w->line[fiber], f->stack, STACK_BYTES, w->pool[fiber]->base);
+	fiber_swap(&now.main_at, f->at);
+	now.running = FIBERS;
+	memory_main();
+	/* What was left to look at before this fiber wrote. */
+	for (uint32_t i = 0; i < FIBERS; i++)
+		if (i != fiber)
+			w->looked_at[i] += memory_changes() - changes;
+	if (memory_changes() != changes)
+		w->yielded = 0;
+	if (now.stop == STOP_END) {
+		w->steps++;
+		w->state[fiber] = FIBER_DONE;
+		w->may_die = now.deaths && memory_changes() != w->looked_at[fiber];
+	}
+	if (now.stop == STOP_YIELD)
+		w->yielded |= 1u << fiber;
+	memset((char *)f->at - BELOW_BYTES, 0, BELOW_BYTES);
+	return now.stop;
+}
+
+uint32_t fiber_kill(struct world *w, uint32_t fiber)
+{
+	uint32_t recoverer = ACTORS_MAX + w->deaths;
+
+	REQUIRE(w->deaths < RECOVERERS);
+	memory_line(w->line[fiber]);
+	world_kill(w, fiber);
+	memory_line(NOBODY);
+	w->state[fiber] = FIBER_DEAD;
+	start(&now.fiber[recoverer]);
+	w->state[recoverer] = FIBER_READY;
+	w->line[recoverer] = w->line[fiber];
+	w->looked_at[recoverer] = memory_changes();
+	w->spin[recoverer] = (struct spin){0, 0, 0};
+	w->deaths++;
+	return recoverer;
+}
+
+/* ---- images ---- */
+
+uint32_t fiber_image_bytes(uint32_t fiber)
+{
+	return (uint32_t)(now.fiber[fiber].stack + STACK_BYTES - (char *)now.fiber[fiber].at);
+}
+
+void fiber_save(uint32_t fiber, void *image)
+{
+	memcpy(image, now.fiber[fiber].at, fiber_image_bytes(fiber));
+}
+
+void fiber_load(uint32_t fiber, const void *image, uint32_t bytes)
+{
+	struct fiber *f = &now.fiber[fiber];
+
+	f->at = f->stack + STACK_BYTES - bytes;
+	memcpy(f->at, image, bytes);
+	memset((char *)f->at - BELOW_BYTES, 0, BELOW_BYTES);
+}
+
+uint64_t fiber_hash(uint32_t fiber)
+{
+	const uint64_t *word = now.fiber[fiber].at;
+	uint32_t words = fiber_image_bytes(fiber) / 8;
+	uint64_t lane[4] = {words, fiber, 2, 3}, sum = 0;
+
+	for (uint32_t i = 0; i + 4 <= words; i += 4)
+		for (uint32_t k = 0; k < 4; k++) {
+			lane[k] = (lane[k] ^ word[i + k]) * 0x9e3779b97f4a7c15ull;
+			lane[k] ^= lane[k] >> 32;
+		}
+	for (uint32_t i = words & ~3u; i < words; i++)
+		lane[i & 3] = (lane[i & 3] ^ word[i]) * 0xd6e8feb86659fd93ull;
+	for (uint32_t k = 0; k < 4; k++) {
+		sum = (sum ^ lane[k]) * 0xd6e8feb86659fd93ull;
+		sum ^= sum >> 29;
+	}
+	return sum;
 }

@@ -2,16 +2,20 @@
 /*
  * What the parts of the interleaving tests share.
  *
- *   fiber.c    fibers, and the decision at each access to shared memory who goes on
- *   world.c    one small pool, a handle for each fiber, snapshots, deaths, the final check
- *   standins.c what sleeping, and giving memory back, mean here
- *   linear.c   is a history that of some sequential order?
- *   ops_*.c    the operations, in areas that work on the same objects
- *   explore.c  enumerating and drawing schedules
- *   main.c     options, workers, the sum
+ *   fiber.c      fibers: resumed, stopped, copied and taken back
+ *   memory.c     every access to memory: what it conflicts with, how it is undone, what the contents hash to
+ *   standins.c   locks, files, time, sleep: what takes their place
+ *   world.c      one small pool, a handle for each fiber, deaths, the final check
+ *   linear.c     is a history that of some sequential order?
+ *   ops_*.c      the operations, in areas that work on the same objects
+ *   search.c     all schedules of a pair, by states
+ *   pairs.c      which pairs, to which bounds, in which order; what came of it
+ *   explore.c    drawn and given schedules
+ *   main.c       options, workers, the sum
  *
- * A schedule is a list of moves, each at a numbered step: switch to a fiber, or kill the running one.  Without a move the
- * running fiber goes on to its end, then the lowest that can run does.  The same moves give the same run.
+ * A schedule is a list of moves, each at a numbered step: switch to a fiber, or kill one.  A step is an access to shared
+ * memory, an end, or a wait.  Without a move the running fiber goes on to its end, then the lowest that can run does.  The
+ * same moves give the same run.
  */
 #ifndef TESTS_INTERLEAVE_H
 #define TESTS_INTERLEAVE_H
@@ -27,9 +31,11 @@
 #define ACTORS_MAX 3u
 #define RECOVERERS 2u
 #define FIBERS (ACTORS_MAX + RECOVERERS)
-#define MOVES_MAX 12u
-#define STEPS_MAX 12000u	/* of a run: more is a failure */
-#define SOLO_MAX 60000u	/* accesses without a switch: the fiber waits for another one */
+#define SLOTS 6u
+#define FILES 8u
+#define MOVES_MAX 400u
+#define STEPS_MAX 4000000u	/* of a run: more is a failure */
+#define SOLO_MAX 1000000u	/* accesses without a stop: the fiber waits for another one */
 #define EVENTS_MAX 24u
 #define REFS 12u
 #define STATE_BYTES 40u
@@ -52,17 +58,14 @@
 		}                                                                                  \
 	} while (0)
 
-/* ---- schedules; fiber.c ---- */
+#define NOBODY FIBERS
+
+/* ---- schedules ---- */
 
 struct move {
 	uint32_t step;
-	uint8_t kill;	/* the running fiber dies */
+	uint8_t kill;	/* this fiber dies; NOBODY */
 	uint8_t to;	/* who goes on */
-};
-
-struct step {	/* what could have been done otherwise */
-	uint8_t running;	/* FIBERS: none, at the start or after an end */
-	uint8_t enabled;	/* mask */
 };
 
 enum fiber_state { FIBER_OFF, FIBER_READY, FIBER_DONE, FIBER_DEAD };
@@ -78,14 +81,67 @@ struct plan {	/* who decides: moves, or priorities (probabilistic concurrency te
 
 struct world;
 
-/* Run the actors (and recoverers, once somebody died) to their ends.  The trace is in world->step. */
-void fiber_run(struct world *w, const struct plan *plan);
+/* ---- fiber.c ---- */
 
-/* The running fiber lets the others go on. */
+enum stop { STOP_ACCESS, STOP_END, STOP_YIELD, STOP_FAILED };
+
+/* All fibers at their beginnings.  exploring: they stop where a switch or a death can matter, if that is looked for. */
+void fiber_begin(struct world *w, int exploring);
+void fiber_look_for(int switches, int deaths);
+
+/* Let it run until it stops, at the latest before step stop_at (unless exploring). */
+enum stop fiber_resume(uint32_t fiber, uint32_t stop_at);
+
+/* It dies; the recoverer who can run now. */
+uint32_t fiber_kill(struct world *w, uint32_t fiber);
+
+/* Who runs: FIBERS: the main stack.  From a fiber: an access to shared memory is next; it waits. */
+uint32_t fiber_running(void);
+void fiber_step(int conflict, int ordered, int lock);
 void fiber_yield(void);
 
-/* Sleeping and the memory of this world's heap go their own ways from now on (NULL: no longer); standins.c. */
+/* A suspended fiber as bytes, back again, and a hash of it. */
+uint32_t fiber_image_bytes(uint32_t fiber);
+void fiber_save(uint32_t fiber, void *image);
+void fiber_load(uint32_t fiber, const void *image, uint32_t bytes);
+uint64_t fiber_hash(uint32_t fiber);
+
+/* ---- memory.c ---- */
+
+/* Follow all accesses to this world's memory from now on; this moment is mark 0 with hash 0. */
+void memory_follow(struct world *w);
+int memory_followed(void);
+void memory_running(uint32_t line, const void *stack, size_t stack_bytes, const void *base);
+void memory_main(void);
+
+/* What follows is one step, as a system call is: the fiber may be left before it, if anything in these bytes is in conflict,
+ * and not again until memory_apart(). */
+void memory_as_one(const void *p, size_t bytes);
+void memory_apart(void);
+
+/* What the main stack does now counts as done by this line; NOBODY: by none. */
+void memory_line(uint32_t line);
+
+/* This moment; the sum over its contents; how many words of the pool have changed so far; back to an earlier moment. */
+uint32_t memory_mark(void);
+uint64_t memory_hash(void);
+uint64_t memory_changes(void);
+void memory_back_to(uint32_t mark, uint64_t hash, uint64_t changes);
+void memory_back_to_first(void);
+
+/* Words in conflict: how many; were there new ones?  Everything counts as in conflict.  Forget who used what. */
+uint32_t memory_conflicts(void);
+int memory_grown(int reset);
+void memory_everything(int on);
+void memory_forget_lines(void);
+
+/* ---- standins.c ---- */
+
 void standins_for(struct world *w);
+void *standins_outside(size_t *bytes);
+void standins_drop_locks(int fd);
+int standins_is_lock(uint64_t offset);
+void standins_file(unsigned i, uint64_t *id, uint64_t *bytes);
 
 /* ---- histories; linear.c ---- */
 
@@ -124,6 +180,7 @@ void linear_print(const struct history *h, FILE *to);
 /* Index of a new event; its end. */
 uint32_t history_begin(struct history *h, unsigned fiber, enum event_op op);
 void history_end(struct history *h, uint32_t event, int32_t ret, int32_t result);
+void history_died(struct history *h, unsigned fiber);
 
 /* Tags of names in the state of SPEC_NAMES: see linear.c. */
 enum name_id { NAME_A, NAME_B, NAME_C, NAME_D, NAME_X, NAMES_MAX };
@@ -135,8 +192,8 @@ enum name_id { NAME_A, NAME_B, NAME_C, NAME_D, NAME_X, NAMES_MAX };
 struct vars {	/* what is put back with the heap */
 	cxlshm_ref ref[ACTORS_MAX + 1][REFS];	/* of each actor, and of the observer */
 	uint64_t token[REFS];
-	struct history history;
-	uint32_t made[FIBERS];
+	uint64_t made[FIBERS];
+	struct history history;	/* on 8 bytes */
 };
 
 #define OBSERVER ACTORS_MAX
@@ -144,27 +201,34 @@ struct vars {	/* what is put back with the heap */
 struct area;
 struct op;
 
+struct spin {	/* the word a fiber has read last, and how often in a row, with nothing changed */
+	uint64_t word, hash;
+	uint32_t repeats;
+};
+
 struct world {
 	char dir[64];
 	struct pool *pool[FIBERS + 1];	/* a handle each; the last is the observer's */
 	struct client *client[ACTORS_MAX + 1];
-	struct client saved[ACTORS_MAX + 1];
-	char *heap;	/* the snapshot */
-	uint64_t area_bytes;	/* of superblock and slots in use */
-	int extents;	/* the area makes files */
-	struct vars v, vars_saved;
+	uint32_t cid[ACTORS_MAX + 1];
+	struct vars v;
 
 	const struct area *area;
 	uint32_t actors;
+	uint64_t file_made[FILES];	/* the extents that there are, for the checker */
 	const struct op *program[ACTORS_MAX][4];
 	uint32_t program_count[ACTORS_MAX];
 
 	/* of the run */
 	enum fiber_state state[FIBERS];
+	uint32_t line[FIBERS];	/* who recovers is of the line of who died */
+	uint64_t looked_at[FIBERS];	/* memory_changes() when its death was last considered; what others do added */
+	struct spin spin[FIBERS];
 	uint32_t deaths, steps, moves_done;
-	struct move done[MOVES_MAX + 64];	/* the switches and deaths that happened, for replay */
-	struct step step[STEPS_MAX];
+	struct move done[MOVES_MAX];	/* the switches and deaths that happened, for replay */
 	uint32_t who_died;	/* mask of actors */
+	uint32_t yielded;	/* mask: they wait, and nothing has changed since */
+	int may_switch, may_die, at_lock;	/* of the stop: the access conflicts; the fiber has changed something; a lock */
 	char failure[600];
 };
 
@@ -190,7 +254,6 @@ extern const struct area area_ref, area_cell, area_export, area_memory, area_que
 /* With that many actors. */
 struct world *world_new(const struct area *area, uint32_t actors);
 void world_delete(struct world *w);
-void world_restore(struct world *w);
 
 /* The body of a fiber. */
 void world_act(struct world *w, unsigned fiber);
@@ -218,23 +281,97 @@ int tag_of(struct world *w, unsigned who, cxlshm_ref ref);
 /* A counted reference to what `from` holds, for `to`. */
 cxlshm_ref hand_over(struct world *w, unsigned from, cxlshm_ref ref, unsigned to);
 
-/* ---- explore.c ---- */
+/* ---- search.c ---- */
 
 struct totals {	/* shared by the workers */
-	uint64_t schedules, crashes, histories, failures, pairs, pairs_complete;
-	uint64_t longest_run, solo_most;
+	uint64_t schedules, states, crashes, histories, failures;
+	uint64_t longest_run;
+};
+
+#define UNBOUNDED 255u
+
+struct level {
+	uint32_t preemptions, deaths;
 };
 
 struct limits {
-	uint32_t preemptions, crashes, preemptions_with_crash;
-	double seconds;	/* for this pair; 0: none */
+	double seconds;	/* 0: none */
 	uint64_t first_failures;	/* stop after so many */
+	int everything;	/* no reduction: every access may be switched at */
+	int no_states;	/* states are not remembered */
 };
+
+enum search_end { SEARCH_WHOLE, SEARCH_LATE, SEARCH_FAILED };
 
 extern struct totals *totals;
 
-/* Enumerate the schedules of one pair; 1 if all within the limits were run. */
-int explore_pair(struct world *w, const struct limits *limits, const char *name);
+/* All schedules of the pair in w->program within this level. */
+enum search_end search_level(struct world *w, const struct level *level, const struct limits *limits, const char *name);
+
+/* How many different ends the last level had, and the sum of their hashes. */
+uint64_t search_ends(uint64_t *sum);
+
+void report_failure(struct world *w, const char *name, const char *replay);
+
+/* ---- pairs.c ---- */
+
+#define PAIRS_MAX 1024u
+#define LEVELS_MAX 12u
+
+struct options {
+	int full, quick, list, stop, random, verbose, everything, no_states, compare;
+	double seconds;
+	unsigned jobs;
+	const char *area, *pair;
+	uint64_t seed;
+};
+
+struct result {	/* of a pair */
+	uint8_t whole[LEVELS_MAX];
+	uint8_t disjoint, failed;
+	float spent;	/* seconds, the last time it was late */
+};
+
+struct shared {	/* by the workers */
+	struct totals totals;
+	struct result result[PAIRS_MAX];
+	uint32_t next_task, next_area;
+	uint64_t next_seed;
+	int stop;
+};
+
+struct at {	/* where a worker is, should it fault */
+	struct world *w;
+	char name[80];
+	uint64_t seed;
+	uint64_t states;	/* at the last alarm */
+};
+
+struct pair {
+	const struct area *area;
+	const struct op *a, *b;
+	char name[80];
+};
+
+extern struct at working;
+extern const struct area *const areas[];
+
+/* The index-th pair within the options; 0: there is none. */
+int pair_at(const struct options *o, uint32_t index, struct pair *out);
+void pair_set(struct world *w, const struct pair *pair);
+
+/* The world of the area and number of actors: this one, or a new one instead of it. */
+struct world *world_for(struct world *w, const struct area *area, uint32_t actors);
+
+/* A worker: what is left to be done, until the deadline.  How far the workers are, and at the end the sum. */
+void pairs_work(struct shared *shared, const struct options *o, double deadline);
+const char *pairs_where(const struct shared *shared);
+void pairs_summary(const struct shared *shared, const struct options *o);
+
+/* Small pairs with and without reduction and memory of states: the same ends?  0; 1. */
+int pairs_compare(const struct options *o);
+
+/* ---- explore.c ---- */
 
 /* One random run: programs, schedule and deaths follow from the seed. */
 void explore_random(struct world *w, uint64_t seed);

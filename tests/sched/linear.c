@@ -38,23 +38,6 @@ struct search {
 	uint64_t work;
 };
 
-uint32_t history_begin(struct history *h, unsigned fiber, enum event_op op)
-{
-	struct event *e;
-
-	REQUIRE(h->count < EVENTS_MAX);
-	e = &h->event[h->count];
-	*e = (struct event){.fiber = (uint8_t)fiber, .op = (uint8_t)op, .begin = h->clock++, .end = NOT_ENDED};
-	return h->count++;
-}
-
-void history_end(struct history *h, uint32_t event, int32_t ret, int32_t result)
-{
-	h->event[event].ret = ret;
-	h->event[event].result = result;
-	h->event[event].end = h->clock++;
-}
-
 /* ---- sequential specifications: 1 if the event can take its next step, and its new stage ---- */
 
 static int returned(const struct event *e, int32_t ret, int32_t result)

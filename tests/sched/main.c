@@ -3,7 +3,8 @@
  * Interleavings of clients over one pool: every schedule with few preemptions and a death anywhere, for each pair of
  * operations that can touch the same word; then random ones for three clients.
  *
- *   sched [--long] [--seconds N] [--jobs N] [--area NAME] [--pair AREA.A+B] [--random] [--stop] [--list] [--seed N]
+ *   sched [--long] [--seconds N] [--jobs N] [--area NAME] [--pair AREA.A+B] [--random] [--stop] [--seed N]
+ *         [--verbose] [--every-access] [--no-states] [--compare] [--list]
  *   sched --replay 'AREA.A+B:MOVES' | 'AREA:seed=N'
  *
  * After each schedule everything is finished and recovered; the checker must find nothing, no object may be left over,
@@ -20,52 +21,33 @@
 
 #include "interleave.h"
 
-static const struct area *const areas[] = {&area_ref, &area_cell, &area_export, &area_memory, &area_queue, &area_spsc,
+const struct area *const areas[] = {&area_ref, &area_cell, &area_export, &area_memory, &area_queue, &area_spsc,
 					   &area_names, &area_files, NULL};
-
-struct options {
-	int full, list, stop, random;
-	double seconds;
-	unsigned jobs;
-	const char *area, *pair;
-	uint64_t seed;
-};
-
-struct shared {	/* by the workers */
-	struct totals totals;
-	uint32_t next_pair;
-	uint32_t next_area;
-	uint64_t next_seed;
-	int stop;
-};
 
 static struct shared *shared;
 
 /* ---- faults: say which run, and end this worker ---- */
 
-static struct {
-	struct world *w;
-	char name[80];
-	uint64_t seed;
-	uint64_t schedules;	/* at the last alarm */
-} at;
+struct at working;
 
 static void fault(int sig)
 {
-	char line[800];
+	static char line[MOVES_MAX * 12 + 1000];
 	int used;
 
-	if (sig == SIGALRM && at.schedules != totals->schedules) {
-		at.schedules = totals->schedules;
+	if (sig == SIGALRM && working.states != totals->states + totals->schedules) {
+		working.states = totals->states + totals->schedules;
 		return;
 	}
-	used = snprintf(line, sizeof(line), "FAILED %s: %s\n    replay: sched --replay '%s:", at.name,
-			sig == SIGALRM ? "a loop without an end" : sig == SIGABRT ? "an assertion" : "a fault", at.name);
-	if (at.seed)
-		used += snprintf(line + used, sizeof(line) - (size_t)used, "seed=%llu", (unsigned long long)at.seed);
-	for (uint32_t i = 0; !at.seed && at.w && i < at.w->moves_done && used < 760; i++)
-		used += snprintf(line + used, sizeof(line) - (size_t)used, "%s%u%c%u", i ? "," : "",
-				 at.w->done[i].step, at.w->done[i].kill ? 'x' : '>', at.w->done[i].to);
+	used = snprintf(line, sizeof(line), "FAILED %s: %s\n    replay: sched --replay '%s:", working.name,
+			sig == SIGALRM ? "a loop without an end" : sig == SIGABRT ? "an assertion" : "a fault", working.name);
+	if (working.seed)
+		used += snprintf(line + used, sizeof(line) - (size_t)used, "seed=%llu", (unsigned long long)working.seed);
+	for (uint32_t i = 0; !working.seed && working.w && i < working.w->moves_done && used < (int)sizeof(line) - 50; i++)
+		used += snprintf(line + used, sizeof(line) - (size_t)used,
+				 working.w->done[i].kill == NOBODY ? "%s%u%.0u>%u" : "%s%ux%u>%u", i ? "," : "",
+				 working.w->done[i].step, working.w->done[i].kill == NOBODY ? 0 : working.w->done[i].kill,
+				 working.w->done[i].to);
 	used += snprintf(line + used, sizeof(line) - (size_t)used, "'\n");
 	if (write(1, line, (size_t)used) < 0)
 		_exit(11);
@@ -89,95 +71,18 @@ static void catch_faults(void)
 	setitimer(ITIMER_REAL, &every, NULL);
 }
 
-/* ---- pairs ---- */
+/* ---- workers ---- */
 
-struct pair {
-	const struct area *area;
-	const struct op *a, *b;
-	char name[80];
-};
-
-/* The index-th pair within the options; 0: there is none. */
-static int pair_at(const struct options *o, uint32_t index, struct pair *out)
-{
-	for (const struct area *const *area = areas; *area; area++) {
-		if (o->area && strcmp(o->area, (*area)->name))
-			continue;
-		for (const struct op *a = (*area)->ops; a->name; a++)
-			for (const struct op *b = (*area)->ordered ? (*area)->ops : a; b->name; b++) {
-				out->area = *area;
-				out->a = a;
-				out->b = b;
-				snprintf(out->name, sizeof(out->name), "%s.%s+%s", (*area)->name, a->name, b->name);
-				if (o->pair && strcmp(o->pair, out->name))
-					continue;
-				if (!index--)
-					return 1;
-			}
-	}
-	return 0;
-}
-
-static uint32_t pair_count(const struct options *o)
-{
-	struct pair pair;
-	uint32_t n = 0;
-
-	while (pair_at(o, n, &pair))
-		n++;
-	return n;
-}
-
-static void set_pair(struct world *w, const struct pair *pair)
-{
-	w->program_count[0] = w->program_count[1] = 1;
-	w->program[0][0] = pair->a;
-	w->program[1][0] = pair->b;
-}
-
-static struct world *world_for(struct world *w, const struct area *area, uint32_t actors)
+struct world *world_for(struct world *w, const struct area *area, uint32_t actors)
 {
 	if (w && w->area == area && w->actors == actors)
 		return w;
 	if (w)
 		world_delete(w);
-	at.w = NULL;
+	working.w = NULL;
 	w = world_new(area, actors);
-	at.w = w;
+	working.w = w;
 	return w;
-}
-
-static void work_pairs(const struct options *o, double deadline)
-{
-	uint32_t count = pair_count(o);
-	struct world *w = NULL;
-	struct pair pair;
-
-	for (;;) {
-		uint32_t index = __atomic_fetch_add(&shared->next_pair, 1, __ATOMIC_RELAXED);
-		struct limits limits = {
-			.preemptions = o->full ? 3 : 2, .crashes = o->full ? 2 : 1,
-			.preemptions_with_crash = o->full ? 2 : 1, .first_failures = o->stop ? 1 : 3};
-		double left = deadline - seconds_now();
-
-		if (index >= count || shared->stop || !pair_at(o, index, &pair))
-			break;
-		/* What quick pairs leave over goes to the others. */
-		limits.seconds = left > 0.01 ? left * o->jobs / (count - index) : 0.01;
-		if (limits.seconds > left)
-			limits.seconds = left > 0.01 ? left : 0.01;
-		w = world_for(w, pair.area, 2);
-		set_pair(w, &pair);
-		snprintf(at.name, sizeof(at.name), "%s", pair.name);
-		at.seed = 0;
-		__atomic_fetch_add(&totals->pairs, 1, __ATOMIC_RELAXED);
-		if (explore_pair(w, &limits, pair.name))
-			__atomic_fetch_add(&totals->pairs_complete, 1, __ATOMIC_RELAXED);
-		if (o->stop && totals->failures)
-			shared->stop = 1;
-	}
-	if (w)
-		world_delete(w);
 }
 
 /* Areas in turn, a second or so each. */
@@ -196,12 +101,12 @@ static void work_random(const struct options *o, double deadline)
 		if (o->area && strcmp(o->area, areas[index]->name))
 			continue;
 		w = world_for(w, areas[index], 3);
-		snprintf(at.name, sizeof(at.name), "%s", w->area->name);
+		snprintf(working.name, sizeof(working.name), "%s", w->area->name);
 		while (seconds_now() < until && seconds_now() < deadline && totals->failures < failures + 3 &&
 		       !shared->stop) {
 			for (int i = 0; i < 16; i++) {
-				at.seed = o->seed + __atomic_fetch_add(&shared->next_seed, 1, __ATOMIC_RELAXED);
-				explore_random(w, at.seed);
+				working.seed = o->seed + __atomic_fetch_add(&shared->next_seed, 1, __ATOMIC_RELAXED);
+				explore_random(w, working.seed);
 			}
 			if (o->stop && totals->failures)
 				shared->stop = 1;
@@ -232,7 +137,7 @@ static pid_t start(const struct options *o, double pairs_until, double until)
 		return pid;
 	catch_faults();
 	if (!o->random)
-		work_pairs(o, pairs_until);
+		pairs_work(shared, o, pairs_until);
 	if (!o->pair)
 		work_random(o, until);
 	_exit(0);
@@ -241,7 +146,7 @@ static pid_t start(const struct options *o, double pairs_until, double until)
 static int run_all(const struct options *o)
 {
 	double from = seconds_now(), until = from + o->seconds, said = from;
-	double pairs_until = from + o->seconds * (o->full ? 0.7 : 0.75);
+	double pairs_until = from + o->seconds * (o->pair ? 1 : o->full ? 0.9 : 0.8);
 	unsigned running = 0;
 
 	for (unsigned j = 0; j < o->jobs; j++)
@@ -252,12 +157,11 @@ static int run_all(const struct options *o)
 
 		if (!pid) {
 			usleep(50000);
-			if (o->full && seconds_now() - said >= 10) {
+			if (o->full && seconds_now() - said >= 30) {
 				said = seconds_now();
-				printf("  %4.0f s: %llu pairs, %llu schedules, %llu crashes, %llu failures\n",
-				       said - from, (unsigned long long)totals->pairs,
-				       (unsigned long long)totals->schedules, (unsigned long long)totals->crashes,
-				       (unsigned long long)totals->failures);
+				printf("  %4.0f s: %s, %llu states, %llu schedules, %llu failures\n", said - from,
+				       pairs_where(shared), (unsigned long long)totals->states,
+				       (unsigned long long)totals->schedules, (unsigned long long)totals->failures);
 			}
 			continue;
 		}
@@ -289,20 +193,20 @@ static int replay(struct options *o, char *text)
 		return 2;
 	*colon = 0;
 	catch_faults();
-	snprintf(at.name, sizeof(at.name), "%s", text);
+	snprintf(working.name, sizeof(working.name), "%s", text);
 	if (!strncmp(colon + 1, "seed=", 5)) {
 		o->area = text;
 		if (dot || !pair_at(o, 0, &pair))
 			return 2;
 		w = world_for(NULL, pair.area, 3);
-		at.seed = strtoull(colon + 6, NULL, 0);
-		explore_random(w, at.seed);
+		working.seed = strtoull(colon + 6, NULL, 0);
+		explore_random(w, working.seed);
 	} else {
 		o->pair = text;
 		if (!pair_at(o, 0, &pair))
 			return 2;
 		w = world_for(NULL, pair.area, 2);
-		set_pair(w, &pair);
+		pair_set(w, &pair);
 		explore_replay(w, colon + 1, text);
 	}
 	world_delete(w);
@@ -311,8 +215,8 @@ static int replay(struct options *o, char *text)
 
 static int usage(const char *name)
 {
-	fprintf(stderr, "usage: %s [--long] [--seconds N] [--jobs N] [--area NAME] [--pair AREA.A+B] [--random] [--stop]"
-			" [--list] [--seed N]\n       %s --replay 'AREA.A+B:MOVES' | 'AREA:seed=N'\n", name, name);
+	fprintf(stderr, "usage: %s [--long] [--seconds N] [--jobs N] [--area NAME] [--pair AREA.A+B] [--random]"
+			" [--stop]\n           [--verbose] [--every-access] [--no-states] [--compare] [--list] [--seed N]\n       %s --replay 'AREA.A+B:MOVES' | 'AREA:seed=N'\n", name, name);
 	return 2;
 }
 
@@ -325,7 +229,8 @@ int main(int argc, char **argv)
 	struct pair pair;
 
 	o.full = length && !strcmp(length, "long");
-	if (length && !strcmp(length, "quick"))
+	o.quick = length && !strcmp(length, "quick");
+	if (o.quick)
 		o.seconds = 15;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	/* The checker's tables come and go with every run: keep their memory. */
@@ -338,6 +243,14 @@ int main(int argc, char **argv)
 			o.stop = 1;
 		else if (!strcmp(argv[i], "--random"))
 			o.random = 1;
+		else if (!strcmp(argv[i], "--verbose"))
+			o.verbose = 1;
+		else if (!strcmp(argv[i], "--every-access"))
+			o.everything = 1;
+		else if (!strcmp(argv[i], "--no-states"))
+			o.no_states = 1;
+		else if (!strcmp(argv[i], "--compare"))
+			o.compare = 1;
 		else if (!strcmp(argv[i], "--list"))
 			o.list = 1;
 		else if (!strcmp(argv[i], "--seconds") && i + 1 < argc)
@@ -356,7 +269,7 @@ int main(int argc, char **argv)
 			return usage(argv[0]);
 	}
 	if (!(o.seconds > 0))
-		o.seconds = o.full ? 600 : 50;
+		o.seconds = o.full ? 3600 : 50;
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	REQUIRE(shared != MAP_FAILED && o.jobs);
 	totals = &shared->totals;
@@ -377,14 +290,29 @@ int main(int argc, char **argv)
 		for (uint32_t i = 0; pair_at(&o, i, &pair); i++)
 			puts(pair.name);
 		return 0;
+	} else if (o.compare) {
+		int status = 0;
+		pid_t pid;
+
+		fflush(NULL);
+		pid = fork();
+		if (!pid) {
+			catch_faults();
+			exit(pairs_compare(&o));
+		}
+		if (pid < 0 || waitpid(pid, &status, 0) < 0)
+			return 3;
+		clean_after(pid);
+		return !WIFEXITED(status) || WEXITSTATUS(status);
 	} else {
 		run_all(&o);
-		printf("sched: %llu pairs, %llu of them whole within their bounds; longest run %llu steps; %.0f s\n",
-		       (unsigned long long)totals->pairs, (unsigned long long)totals->pairs_complete,
-		       (unsigned long long)totals->longest_run, seconds_now() - from);
+		if (!o.random)
+			pairs_summary(shared, &o);
+		printf("sched: longest run %llu steps; %.0f s\n", (unsigned long long)totals->longest_run,
+		       seconds_now() - from);
 	}
-	printf("sched: %llu schedules, %llu crashes, %llu histories checked, %llu failures\n",
-	       (unsigned long long)totals->schedules, (unsigned long long)totals->crashes,
+	printf("sched: %llu states, %llu schedules, %llu crashes, %llu histories checked, %llu failures\n",
+	       (unsigned long long)totals->states, (unsigned long long)totals->schedules, (unsigned long long)totals->crashes,
 	       (unsigned long long)totals->histories, (unsigned long long)totals->failures);
 	return totals->failures ? 1 : 0;
 }

@@ -23,7 +23,7 @@ static cxlshm_ref dir_of(struct world *w, unsigned me, enum name_id name)
 
 static int gone(struct world *w, unsigned me)
 {
-	return me != OBSERVER && w->pool[me]->own[w->saved[me].cid] != w->client[me];
+	return me != OBSERVER && w->pool[me]->own[w->cid[me]] != w->client[me];
 }
 
 static void prepare(struct world *w)

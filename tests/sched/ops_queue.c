@@ -40,7 +40,7 @@ static void prepare_one(struct world *w)
 
 static int gone(struct world *w, unsigned me)
 {
-	return w->pool[me]->own[w->saved[me].cid] != w->client[me];
+	return w->pool[me]->own[w->cid[me]] != w->client[me];
 }
 
 static void send_op(struct world *w, unsigned me)

@@ -24,7 +24,7 @@ static void drop(struct world *w, unsigned me, uint32_t slot)
 /* Has this actor left in an earlier operation of its program? */
 static int gone(struct world *w, unsigned me)
 {
-	return w->pool[me]->own[w->saved[me].cid] != w->client[me];
+	return w->pool[me]->own[w->cid[me]] != w->client[me];
 }
 
 static void op_leave(struct world *w, unsigned me)

@@ -1,40 +1,102 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * System calls that the library makes in the middle of operations, and what takes their place here.
+ * What takes the place of system calls and of the allocator here.  All state is in static tables that are written by code
+ * whose accesses are followed, so steps on them are undone, hashed and seen to conflict like those on shared memory.
  *
- * Sleeping (a rename of a directory waits for another one; -EBUSY of a directory whose last entry is on its way): the
- * other fibers go on.
+ *   locks        the lock of each slot: the descriptor that holds it; death drops them
+ *   files        the extents: which there are, and their sizes.  world.c makes them true for the checker
+ *   heap         giving memory back is writing zeros, reserving is nothing: what a read of memory given back would do on a
+ *                full tmpfs is tests/unit's business
+ *   sleeping     the others go on
+ *   time         stands still
+ *   membarrier   nothing: the run is sequentially consistent
+ *   allocation   a fiber's handles come from an arena of its own, in order, and are never freed
  *
- * Memory of the heap: giving back is writing zeros, reserving is nothing; all of it is there.  So a run costs no page
- * faults.  What a read of memory given back would do on a full tmpfs is tests/unit's business.
+ * A call is one step.  A name in parentheses is the C library's own function.
  */
-#include <fcntl.h>
-#include <sched.h>
-#include <sys/mman.h>
+#include <errno.h>
+#include <linux/fs.h>
+#include <stdarg.h>
 #include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "interleave.h"
 
+#define FILE_FD 1000000
+#define ARENA_BYTES 16384u
+
 static struct world *world;
+
+static struct {
+	uint64_t lock[SLOTS + 1];	/* 0: free; descriptor + 1 */
+	uint64_t file[FILES];	/* id, 0: none */
+	uint64_t bytes[FILES];
+} outside;
+
+static uint64_t arena_used[FIBERS + 1];
+static char arena[FIBERS + 1][ARENA_BYTES] __attribute__((aligned(64)));
 
 void standins_for(struct world *w)
 {
 	world = w;
+	for (unsigned i = 0; i <= SLOTS; i++)
+		outside.lock[i] = 0;
+	for (unsigned i = 0; i < FILES; i++)
+		outside.file[i] = 0;
 }
 
-int sched_yield(void)
+void *standins_outside(size_t *bytes)
 {
-	fiber_yield();
-	return 0;
+	*bytes = sizeof(outside);
+	return &outside;
 }
 
-int nanosleep(const struct timespec *time, struct timespec *left)
+void standins_drop_locks(int fd)
 {
-	(void)time;
-	(void)left;
-	fiber_yield();
+	for (unsigned i = 1; i <= SLOTS; i++)
+		if (outside.lock[i] == (uint64_t)fd + 1)
+			outside.lock[i] = 0;
+}
+
+/* Is the word so far into `outside` a lock? */
+int standins_is_lock(uint64_t offset)
+{
+	return offset < sizeof(outside.lock);
+}
+
+/* ---- locks ---- */
+
+int standin_fcntl(int fd, int command, void *arg)
+{
+	struct flock *fl = arg;
+	uint64_t slot, holder;
+	int rc = 0;
+
+	if (!world || (command != F_OFD_SETLK && command != F_OFD_GETLK) || fl->l_start < (off_t)LOCK_SLOT(1) ||
+	    fl->l_start > (off_t)LOCK_SLOT(SLOTS))
+		return (fcntl)(fd, command, arg);
+	slot = (uint64_t)fl->l_start - LOCK_BASE;
+	memory_as_one(&outside.lock[slot], sizeof(outside.lock[slot]));
+	holder = outside.lock[slot];
+	if (command == F_OFD_GETLK) {
+		if (!holder || holder == (uint64_t)fd + 1)
+			fl->l_type = F_UNLCK;
+	} else if (holder && holder != (uint64_t)fd + 1) {
+		rc = -1;
+		errno = EAGAIN;
+	} else {
+		outside.lock[slot] = fl->l_type == F_UNLCK ? 0 : (uint64_t)fd + 1;
+	}
+	memory_apart();
+	return rc;
+}
+
+/* ---- extents ---- */
+
+static int is_extents(int fd)
+{
+	for (unsigned f = 0; world && f <= FIBERS; f++)
+		if (world->pool[f] && world->pool[f]->extents_fd == fd)
+			return 1;
 	return 0;
 }
 
@@ -46,18 +108,172 @@ static int is_heap(int fd)
 	return 0;
 }
 
-int fallocate(int fd, int mode, off_t offset, off_t length)
+static void files_as_one(void)
 {
-	if (!is_heap(fd))
-		return (int)syscall(SYS_fallocate, fd, mode, offset, length);
-	if (mode & FALLOC_FL_PUNCH_HOLE)
-		memset(world->pool[0]->base + offset, 0, (size_t)length);
+	memory_as_one(outside.file, sizeof(outside.file));
+}
+
+static int file_at(uint64_t id)
+{
+	for (int i = 0; i < (int)FILES; i++)
+		if (outside.file[i] == id)
+			return i;
+	return -1;
+}
+
+int standin_openat(int dir, const char *name, int flags, ...)
+{
+	uint64_t id;
+	va_list args;
+	mode_t mode;
+	int at;
+
+	if (!is_extents(dir)) {
+		va_start(args, flags);
+		mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
+		va_end(args);
+		return (openat)(dir, name, flags, mode);
+	}
+	id = strtoull(name, NULL, 16);
+	files_as_one();
+	at = file_at(id);
+	if (at < 0 && flags & O_CREAT) {
+		at = file_at(0);
+		REQUIRE(at >= 0);
+		outside.bytes[at] = 0;
+		outside.file[at] = id;
+	}
+	memory_apart();
+	if (at < 0)
+		errno = ENOENT;
+	return at < 0 ? -1 : FILE_FD + at;
+}
+
+int standin_close(int fd)
+{
+	return fd >= FILE_FD ? 0 : (close)(fd);
+}
+
+int standin_fstat(int fd, struct stat *st)
+{
+	if (fd < FILE_FD)
+		return (fstat)(fd, st);
+	*st = (struct stat){.st_mode = S_IFREG | 0600, .st_size = (off_t)outside.bytes[fd - FILE_FD]};
 	return 0;
 }
 
-int madvise(void *address, size_t length, int advice)
+int standin_fstatat(int dir, const char *name, struct stat *st, int flags)
 {
-	if (world)
+	int fd;
+
+	if (!is_extents(dir))
+		return (fstatat)(dir, name, st, flags);
+	fd = standin_openat(dir, name, 0);
+	return fd < 0 ? -1 : standin_fstat(fd, st);
+}
+
+int standin_ftruncate(int fd, off_t bytes)
+{
+	if (fd < FILE_FD)
+		return (ftruncate)(fd, bytes);
+	outside.bytes[fd - FILE_FD] = (uint64_t)bytes;
+	return 0;
+}
+
+int standin_fchmod(int fd, mode_t mode)
+{
+	return fd < FILE_FD ? (fchmod)(fd, mode) : 0;
+}
+
+int standin_unlinkat(int dir, const char *name, int flags)
+{
+	int at;
+
+	if (!is_extents(dir))
+		return (unlinkat)(dir, name, flags);
+	files_as_one();
+	at = file_at(strtoull(name, NULL, 16));
+	if (at < 0)
+		errno = ENOENT;
+	else
+		outside.file[at] = 0;
+	memory_apart();
+	return at < 0 ? -1 : 0;
+}
+
+void standins_file(unsigned i, uint64_t *id, uint64_t *bytes)
+{
+	*id = outside.file[i];
+	*bytes = outside.bytes[i];
+}
+
+/* ---- memory ---- */
+
+int standin_fallocate(int fd, int mode, off_t offset, off_t length)
+{
+	if (fd >= FILE_FD) {
+		if (!(mode & FALLOC_FL_KEEP_SIZE) && (uint64_t)(offset + length) > outside.bytes[fd - FILE_FD])
+			outside.bytes[fd - FILE_FD] = (uint64_t)(offset + length);
 		return 0;
-	return (int)syscall(SYS_madvise, address, length, advice);
+	}
+	if (!is_heap(fd))
+		return (fallocate)(fd, mode, offset, length);
+	if (mode & FALLOC_FL_PUNCH_HOLE)
+		standin_memset(world->pool[0]->base + offset, 0, (size_t)length);
+	return 0;
+}
+
+int standin_madvise(void *address, size_t length, int advice)
+{
+	return world ? 0 : (madvise)(address, length, advice);
+}
+
+void *standin_aligned_alloc(size_t alignment, size_t bytes)
+{
+	uint32_t who = fiber_running();
+	void *p;
+
+	if (!memory_followed())
+		return (aligned_alloc)(alignment, bytes);
+	REQUIRE(alignment <= 64 && arena_used[who] + bytes <= ARENA_BYTES);
+	p = arena[who] + arena_used[who];
+	arena_used[who] += (bytes + 63) & ~63ul;
+	return p;
+}
+
+void standin_free(void *p)
+{
+	if (!memory_followed())
+		(free)(p);
+}
+
+/* ---- time ---- */
+
+int standin_clock_gettime(clockid_t clock, struct timespec *now)
+{
+	if (!world)
+		return (clock_gettime)(clock, now);
+	*now = (struct timespec){.tv_sec = 1000000000};
+	return 0;
+}
+
+int standin_nanosleep(const struct timespec *time, struct timespec *left)
+{
+	(void)time;
+	(void)left;
+	fiber_yield();
+	return 0;
+}
+
+int standin_sched_yield(void)
+{
+	fiber_yield();
+	return 0;
+}
+
+/* futex(2) wakes nobody here, and membarrier(2) has nothing to order. */
+long standin_syscall(long number, ...)
+{
+	REQUIRE(number == SYS_futex || number == SYS_membarrier);
+	return 0;
 }

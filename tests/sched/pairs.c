@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pairs of operations, and to which bounds each is run.
+ *
+ * Levels are taken in turn, each over all pairs, so that the time goes to the small ones of all before the large ones of any.
+ * A pair has a share of what is left, and what it does not need goes to the others; those that were late have a larger share
+ * in the next round, until the time is over.
+ */
+#include "interleave.h"
+
+#define LEVELS (sizeof(levels) / sizeof(*levels))
+
+static const struct level levels[] = {
+	{1, 0}, {2, 0}, {3, 0}, {0, 1}, {1, 1}, {UNBOUNDED, 0}, {2, 1}, {3, 1}, {0, 2}, {1, 2}, {UNBOUNDED, 1},
+};
+#define LEVELS_SHORT 5u	/* of them, the first so many */
+
+static const char *level_name(const struct level *level)
+{
+	static char text[4][48];
+	static unsigned turn;
+	char *to = text[turn++ & 3];
+
+	if (level->preemptions == UNBOUNDED)
+		snprintf(to, sizeof(*text), "any");
+	else
+		snprintf(to, sizeof(*text), "%u", level->preemptions);
+	if (level->deaths)
+		snprintf(to + strlen(to), sizeof(*text) - strlen(to), "+%s", level->deaths == 1 ? "death" : "two");
+	return to;
+}
+
+int pair_at(const struct options *o, uint32_t index, struct pair *out)
+{
+	for (const struct area *const *area = areas; *area; area++) {
+		if (o->area && strcmp(o->area, (*area)->name))
+			continue;
+		for (const struct op *a = (*area)->ops; a->name; a++)
+			for (const struct op *b = (*area)->ordered ? (*area)->ops : a; b->name; b++) {
+				out->area = *area;
+				out->a = a;
+				out->b = b;
+				snprintf(out->name, sizeof(out->name), "%s.%s+%s", (*area)->name, a->name, b->name);
+				if (o->pair && strcmp(o->pair, out->name))
+					continue;
+				if (!index--)
+					return 1;
+			}
+	}
+	return 0;
+}
+
+static uint32_t pair_count(const struct options *o)
+{
+	struct pair pair;
+	uint32_t n = 0;
+
+	while (pair_at(o, n, &pair))
+		n++;
+	REQUIRE(n <= PAIRS_MAX);
+	return n;
+}
+
+void pair_set(struct world *w, const struct pair *pair)
+{
+	w->program_count[0] = w->program_count[1] = 1;
+	w->program[0][0] = pair->a;
+	w->program[1][0] = pair->b;
+	memory_forget_lines();
+}
+
+/* Still to be done, and everything smaller with as many deaths is. */
+static int is_due(const struct result *r, unsigned level)
+{
+	if (r->whole[level] || r->failed)
+		return 0;
+	for (unsigned i = 0; i < level; i++)
+		if (levels[i].deaths == levels[level].deaths && !r->whole[i])
+			return 0;
+	return 1;
+}
+
+static void work_level(struct world *w, const struct options *o, const struct pair *pair, struct result *r, unsigned level,
+		       double seconds)
+{
+	struct limits limits = {.seconds = seconds, .first_failures = o->stop ? 1 : 3, .everything = o->everything,
+				.no_states = o->no_states};
+	uint64_t states = totals->states, sum, ends;
+	double from = seconds_now();
+	enum search_end end;
+
+	snprintf(working.name, sizeof(working.name), "%s", pair->name);
+	working.seed = 0;
+	end = search_level(w, &levels[level], &limits, pair->name);
+	ends = search_ends(&sum);
+	r->spent = end == SEARCH_LATE ? (float)seconds : 0;
+	if (end == SEARCH_WHOLE)
+		r->whole[level] = 1;
+	r->failed = end == SEARCH_FAILED;
+	/* No word in conflict, so all orders come to the same, however many switches there are. */
+	if (end == SEARCH_WHOLE && !levels[level].deaths && !memory_conflicts() && !o->everything) {
+		r->disjoint = 1;
+		for (unsigned i = 0; i < LEVELS; i++)
+			if (!levels[i].deaths)
+				r->whole[i] = 1;
+	}
+	if (o->verbose)
+		printf("%-24s %-18s %-6s %7.2f s %9llu states %7llu ends %6u words in conflict\n", pair->name,
+		       level_name(&levels[level]), end == SEARCH_WHOLE ? "whole" : end == SEARCH_LATE ? "late" : "FAILED",
+		       seconds_now() - from, (unsigned long long)(totals->states - states), (unsigned long long)ends,
+		       memory_conflicts());
+}
+
+void pairs_work(struct shared *shared, const struct options *o, double deadline)
+{
+	uint32_t count = pair_count(o), wanted = o->full || o->pair ? (uint32_t)LEVELS : LEVELS_SHORT, idle = 0;
+	struct pair pair = {.name = ""};
+	struct world *w = NULL;
+
+	while (count && idle <= wanted * count) {
+		uint32_t task = __atomic_fetch_add(&shared->next_task, 1, __ATOMIC_RELAXED), due = 0;
+		uint32_t index = task % count, level = task / count % wanted, round = task / count / wanted;
+		struct result *r = &shared->result[index];
+		double left = deadline - seconds_now(), share;
+		char was[80];
+
+		if (left < 0.005 || shared->stop)
+			break;
+		idle++;
+		if (!is_due(r, level))
+			continue;
+		for (uint32_t i = index; i < count; i++)
+			due += (uint32_t)is_due(&shared->result[i], level);
+		share = left * o->jobs / (due ? due : 1) * (count == 1 || round ? 1 : 0.5);
+		if (share > left)
+			share = left;
+		/* Again only if there is much more time than before. */
+		if (share < 1.5 * r->spent)
+			continue;
+		idle = 0;
+		memcpy(was, pair.name, sizeof(was));
+		if (!pair_at(o, index, &pair))
+			break;
+		/* Should it fault, it is not tried again; and nobody else tries it now. */
+		r->failed = 1;
+		w = world_for(w, pair.area, 2);
+		if (strcmp(was, pair.name))
+			pair_set(w, &pair);
+		work_level(w, o, &pair, r, level, share > 0.01 ? share : 0.01);
+		if (o->stop && totals->failures)
+			shared->stop = 1;
+	}
+	if (w)
+		world_delete(w);
+}
+
+const char *pairs_where(const struct shared *shared)
+{
+	static char text[80];
+	unsigned whole[LEVELS] = {0}, level = 0;
+
+	for (uint32_t i = 0; i < PAIRS_MAX; i++)
+		for (unsigned l = 0; l < LEVELS; l++)
+			whole[l] += shared->result[i].whole[l];
+	while (level + 1 < LEVELS && whole[level + 1])
+		level++;
+	snprintf(text, sizeof(text), "preemptions %s: %u pairs whole", level_name(&levels[level]), whole[level]);
+	return text;
+}
+
+static void count_area(const struct shared *shared, const struct options *o, const char *area, unsigned *count)
+{
+	struct pair pair;
+
+	memset(count, 0, (LEVELS + 2) * sizeof(*count));
+	for (uint32_t i = 0; pair_at(o, i, &pair); i++) {
+		const struct result *r = &shared->result[i];
+
+		if (area && strcmp(area, pair.area->name))
+			continue;
+		count[0]++;
+		count[1] += r->disjoint;
+		for (unsigned l = 0; l < LEVELS; l++)
+			count[2 + l] += r->whole[l] || (r->disjoint && !levels[l].deaths);
+	}
+}
+
+/* Of the pairs that were not run whole to the bounds wanted, how far each got. */
+static void say_rest(const struct shared *shared, const struct options *o)
+{
+	struct pair pair;
+
+	for (uint32_t i = 0; pair_at(o, i, &pair); i++) {
+		const struct result *r = &shared->result[i];
+		int best[2] = {-1, -1}, wanted[2] = {3, 1};
+
+		for (unsigned l = 0; l < LEVELS; l++)
+			if (r->whole[l] && levels[l].deaths < 2 && best[levels[l].deaths] < (int)levels[l].preemptions)
+				best[levels[l].deaths] = (int)levels[l].preemptions;
+		if (best[0] < wanted[0] || best[1] < wanted[1])
+			printf("  not whole: %-24s preemptions %d, beside a death %d%s\n", pair.name, best[0], best[1],
+			       r->failed ? ", failed" : "");
+	}
+}
+
+void pairs_summary(const struct shared *shared, const struct options *o)
+{
+	unsigned n[LEVELS + 2];
+
+	printf("  pairs run whole with so many preemptions, beside so many deaths\n  %-8s %6s %9s", "area", "pairs",
+	       "disjoint");
+	for (unsigned l = 0; l < LEVELS; l++)
+		printf(" %9s", level_name(&levels[l]));
+	printf("\n");
+	for (const struct area *const *area = areas; *area; area++) {
+		count_area(shared, o, (*area)->name, n);
+		if (!n[0])
+			continue;
+		printf("  %-8s %6u %9u", (*area)->name, n[0], n[1]);
+		for (unsigned l = 0; l < LEVELS; l++)
+			printf(" %9u", n[2 + l]);
+		printf("\n");
+	}
+	if (o->full)
+		say_rest(shared, o);
+	count_area(shared, o, NULL, n);
+	printf("sched: %u pairs, %u disjoint; whole with 2 preemptions %u, 3: %u, any: %u;"
+	       " beside a death at any step 0: %u, 1: %u, 2: %u, any: %u; two deaths 0: %u, 1: %u\n",
+	       n[0], n[1], n[3], n[4], n[7], n[5], n[6], n[8], n[12], n[10], n[11]);
+}
+
+/* ---- with and without reduction ---- */
+
+int pairs_compare(const struct options *o)
+{
+	static const char *const small[] = {
+		"ref.attach+attach", "ref.attach+detach", "ref.detach+detach", "cell.load+swap", "cell.store+clear",
+		"export.import0+import0", "queue.send+send", "spsc.send+receive", "memory.free+free", "names.mk_a+rm_a",
+		"names.look_a+mv_ab", "files.create+unlink"};
+	/* Every access and no memory of states: only where that comes to an end. */
+	static const struct level bounds[] = {{1, 0}, {2, 0}, {0, 1}, {1, 1}};
+	struct world *w = NULL;
+	unsigned compared = 0;
+	int differ = 0;
+
+	for (unsigned i = 0; i < (o->quick ? 3 : sizeof(small) / sizeof(*small)); i++) {
+		struct options one = *o;
+		struct pair pair;
+
+		one.pair = small[i];
+		if ((o->pair && strcmp(o->pair, small[i])) || !pair_at(&one, 0, &pair))
+			continue;
+		w = world_for(w, pair.area, 2);
+		for (unsigned b = 0; b < sizeof(bounds) / sizeof(*bounds); b++) {
+			uint64_t ends[3] = {0}, sum[3] = {0};
+			double took[3] = {0};
+			enum search_end end[3];
+
+			for (int mode = 0; mode < 3; mode++) {
+				struct limits limits = {.everything = mode > 0, .no_states = mode > 1, .seconds = 20};
+				double from = seconds_now();
+
+				/* Nobody waits for that. */
+				if (mode > 1 && bounds[b].deaths && bounds[b].preemptions) {
+					end[mode] = SEARCH_LATE;
+					continue;
+				}
+				pair_set(w, &pair);
+				end[mode] = search_level(w, &bounds[b], &limits, pair.name);
+				ends[mode] = search_ends(&sum[mode]);
+				took[mode] = seconds_now() - from;
+			}
+			for (int mode = 1; mode < 3; mode++)
+				if (end[0] == SEARCH_WHOLE && end[mode] == SEARCH_WHOLE) {
+					compared++;
+					differ |= ends[mode] != ends[0] || sum[mode] != sum[0];
+				}
+			printf("%-24s %-18s", pair.name, level_name(&bounds[b]));
+			for (int mode = 0; mode < 3; mode++) {
+				if (end[mode] == SEARCH_WHOLE)
+					printf("  %4llu ends %08x %6.2f s", (unsigned long long)ends[mode],
+					       (uint32_t)sum[mode], took[mode]);
+				else
+					printf("  %-28s", "-");
+			}
+			printf("%s\n", differ ? "  DIFFERENT" : "");
+		}
+	}
+	if (w)
+		world_delete(w);
+	printf("sched: %u searches without reduction compared: %s\n", compared, differ ? "they differ" : "the same ends");
+	return differ || !compared;
+}
