@@ -101,7 +101,6 @@ static inline void a32_store_release(struct a32 *w, uint32_t v)
 /* 1 if *w was old and is new now. */
 static inline int a32_cas_acq_rel(struct a32 *w, uint32_t old, uint32_t new)
 {
-	SCHED_POINT();
 	return __atomic_compare_exchange_n(&w->raw, &old, new, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
 
