@@ -36,14 +36,14 @@ flags_of() {
 # it is filled anew.  Each makes up for the other, as long as no operation that its seal commits comes in between.
 mutants() {
 	cat <<'LIST'
-publish_before_overwrite|cell|era.h|s/(int era_cas\(.*?\n)\tera_publish\(c, old\.stamp\);\n/$1/s
+publish_before_overwrite|cell|era.h|s/(int era_cas_if\(.*?\n)\tera_publish_if\(c, old\.stamp, host\);\n/$1/s
 cell_checked_again|cell|cell.c|s/if \(again\.value != seen->word\.value \|\| again\.stamp != seen->word\.stamp\)/if (0)/
 expose_before_giving|cell|ref.c|s/(void ref_expose\(.*?\n)\tif \(old\.value & OBJECT_EXPOSED\)/$1\tif (1)/s
 recovery_bumps|export|recover.c|s/\tera_bump\(c\);\t[^\n]*always[^\n]*\n//
 bump_or_unseal|export|cell.c redo.h|s/(\tif \(!era_cas\(c, &cell->word, seen, mine\)\) \{\n)\t\tera_bump\(c\);\n/$1/; s/a64_store_relaxed\(&r->era, 0\);/;/
 row_before_word|cell|era.c|s/\tif \(word && a128_load_acquire\(word\)\.stamp == stamp_make\(cid, era\)\)\n\t\treturn 1;\n//
 zero_is_noted|ref|ref.c|s/\t+r->phase = 1;\n//g
-limbo_is_not_free|memory|page.h|s/a128_store_value_then_stamp\(&object->word, 0, stamp_link\(run->free\)\);/a128_store_value_then_stamp(&object->word, 0, stamp_link(0));/
+limbo_is_not_free|memory|page.h|s/a128_store_value_then_stamp\(&object->word, 0, run->free\);/a128_store_value_then_stamp(&object->word, 0, 0);/
 push_looks_at_owner|memory|page_remote.c|s/\tif \(segment_state_of\(c->pool, segment\) == SEGMENT_ORPHAN && !segment_adopt\(c, segment\)\)\n\t\tpage_adopted\(c, segment, 0\);\n//
 claim_is_logged|memory|segment.c|s/(static int claim_word\(.*?)\tredo_seal\(c, r\);\n/$1/s
 collect_names_chain|memory|page_remote.c|s/(int page_collect\(.*?)\t\tredo_seal\(c, r\);\n/$1/s
