@@ -131,7 +131,8 @@ int alloc_release_rest(struct client *c, struct root_fmt *row, uint64_t row_off,
 
 /*
  * The short way out: a private object without slots, its last reference, in the client's own segment.  If it is not
- * that, what otherwise() returns for the row's offset; else 0.  For a pool that is neither host nor forked, and a client that does not act for another.
+ * that, what otherwise() returns for the row's offset; else 0.  For a pool that is neither host nor forked, and a client
+ * that does not act for another.
  * LIVE to FREE in one header: no log, no read-modify-write.
  * Crash behind `freed`: the root points at a FREE block; recovery empties it.
  */

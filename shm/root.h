@@ -2,7 +2,8 @@
 /*
  * root: a client's table of references, and the handles made of it.
  *
- * A row is in use while root_object() says so.  Free rows are chained, privately; after a death they are told by the same.  The first rows are in the slot's area, more in pages of the client's own segments.
+ * A row is in use while root_object() says so.  Free rows are chained, privately; after a death they are
+ * told by the same.  The first rows are in the slot's area, more in pages of the client's own segments.
  *
  * A handle is {cid, offset of the row}: checked in a few instructions, and of no use to another client.
  */
