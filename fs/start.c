@@ -134,7 +134,7 @@ static int join(struct fs *fs, struct start_failure *failure)
 	lane_stop(&fs->lanes);
 	snprintf(what, sizeof(what), "cannot join the pool: %s",
 		 rc == -EUSERS ? "every client slot is taken" :
-		 rc == -EUCLEAN ? "it is damaged: run fsck.cxlshm" : strerror(-rc));
+		 rc == -EUCLEAN ? "it is damaged; run fsck.cxlshm" : strerror(-rc));
 	return fail(failure, OPTIONS_EXIT_MOUNT, rc, fs->options->pool, what);
 }
 

@@ -141,14 +141,17 @@ static inline int alloc_release_short(struct client *c, struct root_fmt *row, ui
 {
 	char *base = c->base;
 	uint64_t block = a64_load_relaxed(&row->object);
-	struct object_fmt *object = (struct object_fmt *)(base + block);
+	struct object_fmt *object;
 	struct page_fmt *run;
 
+	if ((int64_t)block < 0)	/* a free row */
+		return otherwise(c, row_off);
+	object = (struct object_fmt *)(base + block);
 	/*
-	 * Not a free row; an empty one leads to the superblock's magic, which is no such header.  A private object is
+	 * An empty row leads to the superblock's magic, which is no such header.  A private object is
 	 * in a segment of its only holder: alloc.c takes it from there, and who hands a reference on exposes the object.
 	 */
-	if ((int64_t)block < 0 || !alloc_is_simple(a128_value_relaxed(&object->word)))
+	if (!alloc_is_simple(a128_value_relaxed(&object->word)))
 		return otherwise(c, row_off);
 	run = page_at(c, base, block);
 	if (__builtin_expect(page_put(run, object, block), 0))

@@ -99,8 +99,8 @@ static struct client *handle_new(struct pool *pool, uint32_t cid)
 	c->slots = pool->slots;
 	c->tag = (uint64_t)cid << OFFSET_BITS;
 	c->segment_table = pool->segment_table;
-	c->link_base = (char *)((uintptr_t)pool->base - STAMP_LINK);
-	c->free_base = (char *)((uintptr_t)pool->base - ROOT_FREE);
+	c->link_base = (uintptr_t)pool->base - STAMP_LINK;
+	c->free_base = (uintptr_t)pool->base - ROOT_FREE;
 	c->tag_free = c->tag ^ ROOT_FREE;
 	c->rows = (pool->heap_bytes >> 4) - 1;
 	if (!pool->host) {

@@ -35,8 +35,8 @@ struct client {
 	uint64_t rows;	/* heap_bytes / 16 - 1: see root_plausible() */
 	uint64_t short_rows;	/* the same, and 0 where the shortest paths do not apply: the pool is host, or forked */
 	uint64_t short_bytes;	/* CLIENT_SHORT_BYTES, or 0 likewise */
-	char *link_base;	/* base - STAMP_LINK: to this a link is added as it is */
-	char *free_base;	/* base - ROOT_FREE: to this root_free */
+	uintptr_t link_base;	/* base - STAMP_LINK: to this a link is added as it is */
+	uintptr_t free_base;	/* base - ROOT_FREE: to this root_free */
 	uint64_t tag_free;	/* makes a handle of root_free, and back, by exclusive or */
 	uint64_t segment_mask;	/* offset of a segment: what is left of an offset in it */
 	uint32_t segment_mine;	/* low half of the word of a segment this client owns */
