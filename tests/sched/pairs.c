@@ -257,7 +257,8 @@ int pairs_compare(const struct options *o)
 			enum search_end end[3];
 
 			for (int mode = 0; mode < 3; mode++) {
-				struct limits limits = {.everything = mode > 0, .no_states = mode > 1, .seconds = 20};
+				struct limits limits = {.everything = mode > 0, .no_states = mode > 1,
+							.seconds = o->full ? 20 : 3};
 				double from = seconds_now();
 
 				/* Nobody waits for that. */
