@@ -80,6 +80,7 @@ else
 fi
 results=$work/results
 : >"$results"
+: >"$work/why"	# what each failed test said, once more at the end, where it is found
 rm -rf "$work/tmp" "$work/sanitizer"
 mkdir -p "$work/tmp" "$work/sanitizer"
 chmod 755 "$work"
@@ -148,7 +149,7 @@ tests() {
 	rm -f "$log"
 	limited "$seconds" meson test -C "$work/$build" --no-rebuild --print-errorlogs --num-processes 2 \
 		--timeout-multiplier "$multiplier" --logbase "$name" "$@"
-	python3 - "$log" "$name" >>"$results" <<'P'
+	python3 - "$log" "$name" "$work/why" >>"$results" <<'P'
 import json, sys
 words = {"OK": "ok", "EXPECTEDFAIL": "ok", "SKIP": "skip"}
 seen = 0
@@ -156,7 +157,16 @@ try:
     for line in open(sys.argv[1]):
         one = json.loads(line)
         seen += 1
-        print(words.get(one["result"], "fail"), f'{sys.argv[2]}/{one["name"].split(" / ")[-1]}')
+        word = words.get(one["result"], "fail")
+        test = f'{sys.argv[2]}/{one["name"].split(" / ")[-1]}'
+        print(word, test)
+        if word != "fail":
+            continue
+        text = (one.get("stdout") or "").splitlines() + (one.get("stderr") or "").splitlines()
+        named = [i for i, at in enumerate(text) if "FAIL" in at or "rror" in at][:5]
+        shown = sorted({j for i in named for j in range(i, min(i + 6, len(text)))} or range(len(text)))[-40:]
+        with open(sys.argv[3], "a") as why:
+            print(f'{test}: {one["result"]} after {one["duration"]:.0f} s', *(f"     | {text[j]}" for j in shown), sep="\n", file=why)
 except OSError:
     pass
 if not seen:
@@ -235,6 +245,7 @@ skipped=$(grep -c '^skip' "$results")
 say "---- done"
 sed -n 's/^skip /skipped: /p' "$results"
 sed -n 's/^fail /FAILED: /p' "$results"
+cat "$work/why"
 if [ "$failed" -gt 0 ] && [ "$keep" = 0 ]; then
 	logs=$(mktemp -d /tmp/cxlshm-logs-XXXXXX)
 	cp "$work"/*.setup "$work"/*.compile "$work"/*/meson-logs/*.txt "$logs" 2>/dev/null
