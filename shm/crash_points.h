@@ -15,6 +15,7 @@
 	X(client, reserved)                                                                        \
 	X(client, claimed)                                                                         \
 	X(client, freed)                                                                           \
+	X(segment, hint_cleared)                                                                   \
 	X(segment, claim_swapped)                                                                  \
 	X(segment, claim_next)                                                                     \
 	X(segment, claim_linked)                                                                   \

@@ -28,7 +28,7 @@ static inline uint64_t era_stamp(const struct client *c)
  * Pairs: era_landed() reads the rows after the word.
  * Crash: a note about a write that did take place: true for ever, harmless.
  */
-static inline void era_publish_if(struct client *c, uint64_t stamp, int host)
+static inline void era_publish(struct client *c, uint64_t stamp, int host)
 {
 	uint32_t cid = stamp_cid(stamp);
 
@@ -38,15 +38,10 @@ static inline void era_publish_if(struct client *c, uint64_t stamp, int host)
 	persist_if(host, &c->row[cid], sizeof(c->row[cid]));
 }
 
-static inline void era_publish(struct client *c, uint64_t stamp)
-{
-	era_publish_if(c, stamp, c->pool->host);
-}
-
 /* Replace old by {value, my stamp}; 1 if that took place. */
 static inline int era_cas_if(struct client *c, struct a128 *word, struct stamped old, uint64_t value, int host)
 {
-	era_publish_if(c, old.stamp, host);
+	era_publish(c, old.stamp, host);
 	CRASH_POINT(c, era, published);
 	if (!a128_cas(word, old, (struct stamped){value, era_stamp(c)}))
 		return 0;
@@ -62,7 +57,7 @@ static inline int era_cas(struct client *c, struct a128 *word, struct stamped ol
 /* The same where nobody else can write the word: one plain 16-byte store, so that a crash leaves all of it or nothing. */
 static inline void era_store_if(struct client *c, struct a128 *word, uint64_t old_stamp, uint64_t value, int host)
 {
-	era_publish_if(c, old_stamp, host);
+	era_publish(c, old_stamp, host);
 	CRASH_POINT(c, era, published);
 	a128_store_release(word, (struct stamped){value, era_stamp(c)});
 	persist_if(host, word, sizeof(*word));

@@ -235,11 +235,15 @@ int page_more(struct client *c)
 	uint32_t segment;
 	int rc;
 
-	if (!segment_adopt_any(c, &segment)) {
+	if (!segment_adopt_any(c, 0, &segment)) {
 		page_adopted(c, segment, 1);
 		return 0;
 	}
 	rc = segment_claim(c, &segment);
+	if (rc == -ENOSPC && !segment_adopt_any(c, 1, &segment)) {
+		page_adopted(c, segment, 1);
+		return 0;
+	}
 	if (rc)
 		return rc;
 	*free_mask(c, segment) = ALL_PAGES;

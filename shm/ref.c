@@ -217,14 +217,13 @@ static void __attribute__((cold, noinline)) detach_refused(struct client *c, str
 
 /* The same for a row that nothing more is wanted of: it becomes a free one at once.  Recovery makes it an empty one, and
  * chains it again. */
-HOT void free_row(struct client *c, struct root_fmt *row, int host)
+HOT void free_row(struct client *c, struct root_fmt *row)
 {
 	root_give(c, row);
-	persist_if(host, row, sizeof(*row));
 	CRASH_POINT(c, ref, detach_cleared);
 }
 
-/* 1 if the slot was a row and is a free one now. */
+/* 1 if the slot was a row and is a free one now (row is NULL in host mode, which writes back what it clears). */
 HOT int detach(struct client *c, struct a64 *slot, uint64_t off, struct root_fmt *row, int host)
 {
 	struct object_fmt *object = off_object(c->pool, off);
@@ -256,7 +255,7 @@ HOT int detach(struct client *c, struct a64 *slot, uint64_t off, struct root_fmt
 		if (!object_count(value))
 			finish_last(c, r);
 		else if (row)
-			free_row(c, row, host);
+			free_row(c, row);
 		else
 			finish_detach(c, r, host);
 		era_bump_if(c, host);

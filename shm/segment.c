@@ -131,6 +131,8 @@ static uint32_t find_by_hint(struct client *c, int orphan)
 			if (wanted(segment_state_of(pool, segment), orphan))
 				return segment;
 			hint_clear(c, orphan, segment);
+			/* Crash: it may be wanted by now, and no hint leads there; find_by_walk() will. */
+			CRASH_POINT(c, segment, hint_cleared);
 			if (wanted(segment_state_of(pool, segment), orphan)) {
 				hint_set(c, orphan, segment);
 				return segment;
@@ -140,7 +142,7 @@ static uint32_t find_by_hint(struct client *c, int orphan)
 	return SEGMENT_NONE;
 }
 
-/* The same by looking at every word: before the pool is called full. */
+/* The same by looking at every word: before the pool is called full, for who cleared a hint may have died over it. */
 static uint32_t find_by_walk(struct client *c, int orphan)
 {
 	struct pool *pool = c->pool;
@@ -256,10 +258,10 @@ int segment_adopt(struct client *c, uint32_t segment)
 	return 0;
 }
 
-int segment_adopt_any(struct client *c, uint32_t *segment)
+int segment_adopt_any(struct client *c, int walk, uint32_t *segment)
 {
 	for (;;) {
-		uint32_t found = find_by_hint(c, 1);
+		uint32_t found = walk ? find_by_walk(c, 1) : find_by_hint(c, 1);
 
 		if (found == SEGMENT_NONE)
 			return -ENOENT;

@@ -29,8 +29,8 @@
 /* Own a segment with all-zero or scrubbed memory that is reserved, in *segment.  -ENOSPC. */
 int segment_claim(struct client *c, uint32_t *segment);
 
-/* Own an orphan, its blocks as they are.  -ENOENT: none. */
-int segment_adopt_any(struct client *c, uint32_t *segment);
+/* Own an orphan, its blocks as they are: one that a hint leads to, or (walk) any.  -ENOENT: none. */
+int segment_adopt_any(struct client *c, int walk, uint32_t *segment);
 
 /* Own this segment if it is an orphan.  -EAGAIN: it is not. */
 int segment_adopt(struct client *c, uint32_t segment);

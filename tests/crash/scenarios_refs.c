@@ -182,7 +182,7 @@ static void act_adopt(struct stage *s, struct cxlshm_pool *pool)
 {
 	struct cxlshm_client *a = join(pool), *b = join(pool);
 	cxlshm_ref ref, more;
-	uint64_t token;
+	uint64_t token, own;
 
 	(void)s;
 	MUST(cxlshm_alloc(a, 600, &ref));
@@ -190,6 +190,12 @@ static void act_adopt(struct stage *s, struct cxlshm_pool *pool)
 	MUST(cxlshm_import(b, token, &ref));
 	MUST(cxlshm_leave(a));
 	MUST(cxlshm_alloc(b, 600, &more));
+	/* Hints that lead nowhere, as a death behind a claim leaves them, are cleared by who looks for memory. */
+	own = a64_load_relaxed(&((struct client *)b)->slot->segments_head);
+	for (uint32_t w = 0; w < 2; w++)
+		a64_or_acq_rel(&((struct client *)b)->pool->hints[w], 1ull << own);
+	while (a64_load_relaxed(&((struct client *)b)->slot->segments_head) == own)
+		MUST(cxlshm_alloc(b, 9000, &more));
 	MUST(cxlshm_release(b, ref));
 	MUST(cxlshm_release(b, more));
 	MUST(cxlshm_leave(b));

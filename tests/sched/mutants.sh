@@ -36,7 +36,7 @@ flags_of() {
 # it is filled anew.  Each makes up for the other, as long as no operation that its seal commits comes in between.
 mutants() {
 	cat <<'LIST'
-publish_before_overwrite|cell|era.h|s/(int era_cas_if\(.*?\n)\tera_publish_if\(c, old\.stamp, host\);\n/$1/s
+publish_before_overwrite|cell|era.h|s/(int era_cas_if\(.*?\n)\tera_publish\(c, old\.stamp, host\);\n/$1/s
 cell_checked_again|cell|cell.c|s/if \(again\.value != seen->word\.value \|\| again\.stamp != seen->word\.stamp\)/if (0)/
 expose_before_giving|cell|ref.c|s/(void ref_expose\(.*?\n)\tif \(old\.value & OBJECT_EXPOSED\)/$1\tif (1)/s
 recovery_bumps|export|recover.c|s/\tera_bump\(c\);\t[^\n]*always[^\n]*\n//

@@ -104,12 +104,12 @@ static void links_and_nobody_are_not_published(void **state)
 	struct two *t = two_new();
 
 	(void)state;
-	era_publish(t->a, stamp_link(4096));
-	era_publish(t->a, stamp_make(STAMP_CID_NONE, 99));
+	era_publish(t->a, stamp_link(4096), 0);
+	era_publish(t->a, stamp_make(STAMP_CID_NONE, 99), 0);
 	for (uint32_t cid = 1; cid <= t->a->pool->slots; cid++)
 		if (cid != t->a->cid)
 			assert_true(a64_load_acquire(&t->a->row[cid]) < 99);
-	era_publish(t->a, stamp_make(t->b->cid, 1));
+	era_publish(t->a, stamp_make(t->b->cid, 1), 0);
 	assert_int_equal(a64_load_acquire(&t->a->row[t->b->cid]), 1);
 	two_free(t);
 }

@@ -139,9 +139,9 @@ static void an_orphan_is_adopted_by_one(void **state)
 	page_adopted(c, segment, 0);	/* nothing is in it: back it goes */
 	assert_int_equal(segment_state_of(c->pool, segment), SEGMENT_FREE);
 	/* mkfs left one, with the root directory in it. */
-	assert_int_equal(segment_adopt_any(c, &adopted), 0);
+	assert_int_equal(segment_adopt_any(c, 0, &adopted), 0);
 	page_adopted(c, adopted, 1);
-	assert_int_equal(segment_adopt_any(c, &adopted), -ENOENT);
+	assert_int_equal(segment_adopt_any(c, 0, &adopted), -ENOENT);
 	assert_int_equal(cxlshm_leave(other), 0);
 	fixture_free(f);
 }
@@ -174,6 +174,31 @@ static void an_orphan_is_found_after_a_death(void **state)
 		assert_int_equal(cxlshm_unlink(f->client, 0, "stays"), 0);
 		fixture_free(f);
 	}
+}
+
+/* Not even the hint is needed: who cleared it as one that led nowhere may have died before it looked again. */
+static void an_orphan_is_found_without_a_hint(void **state)
+{
+	struct fixture *f = fixture_new(1 << 20, 4);
+	struct pool *pool = (struct pool *)f->pool;
+	struct cxlshm_client *other;
+	uint32_t segment = 0;
+	cxlshm_ref ref;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &other), 0);
+	name_one_and_leave(other);
+	/* That of mkfs, with the root directory in it, is adopted by the first allocation: no allocation yet. */
+	for (uint32_t s = pool->first_segment; s < pool->segments; s++)
+		if (segment_state_of(pool, s) == SEGMENT_ORPHAN) {
+			segment = s;
+			a64_and_acq_rel(&pool->hints[(pool->segments + 63) / 64 + s / 64], ~(1ull << (s & 63)));
+		}
+	assert_int_not_equal(segment, 0);
+	while (!cxlshm_alloc(f->client, 480, &ref))
+		;
+	assert_int_equal(count_state(pool, SEGMENT_ORPHAN), 0);
+	fixture_free(f);
 }
 
 static void a_span_is_contiguous_and_goes_whole(void **state)
@@ -223,6 +248,7 @@ int main(void)
 		cmocka_unit_test(two_clients_never_get_the_same),
 		cmocka_unit_test(an_orphan_is_adopted_by_one),
 		cmocka_unit_test(an_orphan_is_found_after_a_death),
+		cmocka_unit_test(an_orphan_is_found_without_a_hint),
 		cmocka_unit_test(a_span_is_contiguous_and_goes_whole),
 		cmocka_unit_test(a_span_to_the_pools_end_is_given_back_after_a_death),
 		cmocka_unit_test(memory_stays_while_somebody_reads),
