@@ -195,8 +195,9 @@ static uint64_t calibrate(const struct bench *b, const struct variant *v, double
 	}
 }
 
-void bench_case(struct bench *b, const char *name, double x, const char *unit, const struct variant *v,
-		int variants, uint64_t n)
+/* The variants in turn; x has one value for each. */
+static void run_all(struct bench *b, const char *name, const double *x, const char *unit, const struct variant *v,
+		    int variants, uint64_t n)
 {
 	double values[VARIANTS_MAX][BENCH_REPS_MAX], error = 0;
 	uint64_t times[VARIANTS_MAX];
@@ -207,7 +208,7 @@ void bench_case(struct bench *b, const char *name, double x, const char *unit, c
 	for (int i = 0; i < variants; i++) {
 		times[i] = n == BENCH_PAIR ? 1 : n ? n : calibrate(b, &v[i], &error);
 		if (!times[i])
-			bench_skip(b, name, x, v[i].name, strerror((int)-error));
+			bench_skip(b, name, x[i], v[i].name, strerror((int)-error));
 	}
 	for (int r = 0; r < reps; r++) {
 		for (int k = 0; k < variants; k++) {
@@ -218,7 +219,7 @@ void bench_case(struct bench *b, const char *name, double x, const char *unit, c
 				continue;
 			value = v[i].measure(v[i].arg, times[i]);
 			if (value < 0) {
-				bench_skip(b, name, x, v[i].name, strerror((int)-value));
+				bench_skip(b, name, x[i], v[i].name, strerror((int)-value));
 				times[i] = 0;
 				continue;
 			}
@@ -227,7 +228,30 @@ void bench_case(struct bench *b, const char *name, double x, const char *unit, c
 	}
 	for (int i = 0; i < variants; i++)
 		if (times[i])
-			bench_report(b, name, x, v[i].name, unit, values[i], reps);
+			bench_report(b, name, x[i], v[i].name, unit, values[i], reps);
+}
+
+void bench_case(struct bench *b, const char *name, double x, const char *unit, const struct variant *v,
+		int variants, uint64_t n)
+{
+	double same[VARIANTS_MAX];
+
+	for (int i = 0; i < variants; i++)
+		same[i] = x;
+	run_all(b, name, same, unit, v, variants, n);
+}
+
+void bench_curve(struct bench *b, const char *name, const char *unit, const char *variant,
+		 double (*measure)(void *arg, uint64_t n), const struct point *points, int count, uint64_t n)
+{
+	struct variant v[VARIANTS_MAX];
+	double x[VARIANTS_MAX];
+
+	for (int i = 0; i < count; i++) {
+		v[i] = (struct variant){variant, measure, points[i].arg};
+		x[i] = points[i].x;
+	}
+	run_all(b, name, x, unit, v, count, n);
 }
 
 /* ---- two threads ---- */

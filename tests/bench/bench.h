@@ -84,9 +84,19 @@ struct variant {
 	void *arg;
 };
 
+/* One point of a curve: what is measured at x. */
+struct point {
+	double x;
+	void *arg;
+};
+
 /* Measure one case.  n 0: as many operations as fill a sample; BENCH_PAIR: measure is a bench_pair(). */
 void bench_case(struct bench *b, const char *name, double x, const char *unit, const struct variant *v,
 		int variants, uint64_t n);
+
+/* Measure a curve of one variant, its points (at most 8) in turn, so that a slow moment of the machine is not one point's. */
+void bench_curve(struct bench *b, const char *name, const char *unit, const char *variant,
+		 double (*measure)(void *arg, uint64_t n), const struct point *points, int count, uint64_t n);
 /* Is this case wanted?  Saves an expensive set-up. */
 int bench_wanted(const struct bench *b, const char *name);
 /* A result measured some other way. */

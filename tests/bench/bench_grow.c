@@ -267,50 +267,55 @@ static int one_open(struct bench *b, struct one *o, uint64_t bytes)
 	return 0;
 }
 
-static void one_case(struct bench *b, struct one *o, const char *name, double x, const char *unit,
-		     double (*measure)(void *, uint64_t), uint64_t n)
-{
-	struct variant v = {"cxlshm", measure, o};
-
-	bench_case(b, name, x, unit, &v, 1, n);
-}
+#define POINTS 8
 
 static void with_objects(struct bench *b, uint64_t most)
 {
-	struct one o;
+	struct one o[POINTS];
+	struct point points[POINTS];
+	int count = 0;
 
-	if (one_open(b, &o, 4ull << 30))
-		return;
-	o.slots = bench_shared(most * sizeof *o.slots);
 	for (uint64_t live = 1000; live <= most; live *= 10) {
-		for (; o.live < live; o.live++) {
-			int rc = cxlshm_alloc(o.client, 64, &o.slots[o.live]);
+		struct one *at = &o[count];
+		int rc = 0;
 
-			if (rc) {
-				bench_skip(b, "alloc+release 64 B, objects", (double)live, "cxlshm", strerror(-rc));
-				bench_pool_gone(b, &o.pool);
-				return;
-			}
+		if (one_open(b, at, (64ull << 20) + live * 128))
+			break;
+		at->slots = bench_shared(live * sizeof *at->slots);
+		while (!rc && at->live < live)
+			if (!(rc = cxlshm_alloc(at->client, 64, &at->slots[at->live])))
+				at->live++;
+		if (rc) {
+			bench_skip(b, "alloc+release 64 B, objects", (double)live, "cxlshm", strerror(-rc));
+			bench_pool_gone(b, &at->pool);
+			break;
 		}
-		one_case(b, &o, "alloc+release 64 B, objects", (double)live, "ns", ring_measure, 0);
-		one_case(b, &o, "attach+detach, references held", (double)live, "ns", attach_measure, 0);
+		points[count++] = (struct point){(double)live, at};
 	}
-	bench_pool_gone(b, &o.pool);
+	bench_curve(b, "alloc+release 64 B, objects", "ns", "cxlshm", ring_measure, points, count, 0);
+	bench_curve(b, "attach+detach, references held", "ns", "cxlshm", attach_measure, points, count, 0);
+	for (int i = 0; i < count; i++)
+		bench_pool_gone(b, &o[i].pool);
 }
 
 static void with_pool_size(struct bench *b)
 {
-	for (uint64_t mib = 16; mib <= 65536; mib *= 4) {
-		struct one o;
+	struct one o[POINTS];
+	struct point points[POINTS];
+	int count = 0;
 
-		if (one_open(b, &o, mib << 20)) {
+	for (uint64_t mib = 16; mib <= 65536; mib *= 4) {
+		if (one_open(b, &o[count], mib << 20)) {
 			bench_skip(b, "alloc+release 64 B, MiB of pool", (double)mib, "cxlshm", "no such pool");
 			continue;
 		}
-		one_case(b, &o, "alloc+release 64 B, MiB of pool", (double)mib, "ns", alloc_measure, 0);
-		one_case(b, &o, "open+join, MiB of pool", (double)mib, "us", open_measure, 0);
-		bench_pool_gone(b, &o.pool);
+		points[count] = (struct point){(double)mib, &o[count]};
+		count++;
 	}
+	bench_curve(b, "alloc+release 64 B, MiB of pool", "ns", "cxlshm", alloc_measure, points, count, 0);
+	bench_curve(b, "open+join, MiB of pool", "us", "cxlshm", open_measure, points, count, 0);
+	for (int i = 0; i < count; i++)
+		bench_pool_gone(b, &o[i].pool);
 }
 
 /* ---- dead clients ---- */
@@ -365,10 +370,27 @@ static double dead_measure(void *arg, uint64_t n)
 	return rc ? rc : (double)t0 / 1e3 / o->dead;
 }
 
+static void with_dead(struct bench *b)
+{
+	struct one pool, o[POINTS];
+	struct point points[POINTS];
+	int count = 0;
+
+	if (one_open(b, &pool, 1ull << 30))
+		return;
+	for (uint32_t dead = 1; dead <= CLIENTS_MAX; dead *= b->quick ? 8 : 4) {
+		o[count] = pool;
+		o[count].dead = dead;
+		points[count] = (struct point){dead, &o[count]};
+		count++;
+	}
+	bench_curve(b, "recovery, a client, dead clients", "us", "cxlshm", dead_measure, points, count, 1);
+	bench_pool_gone(b, &pool.pool);
+}
+
 int main(int argc, char **argv)
 {
 	struct bench b;
-	struct one o;
 
 	bench_start(&b, "grow", argc, argv);
 	if (bench_wanted(&b, "clients"))
@@ -378,10 +400,7 @@ int main(int argc, char **argv)
 		with_objects(&b, b.quick ? 1000000 : 10000000);
 	if (bench_wanted(&b, "pool"))
 		with_pool_size(&b);
-	if (bench_wanted(&b, "dead") && !one_open(&b, &o, 1ull << 30)) {
-		for (o.dead = 1; o.dead <= CLIENTS_MAX; o.dead *= b.quick ? 8 : 4)
-			one_case(&b, &o, "recovery, a client, dead clients", o.dead, "us", dead_measure, 1);
-		bench_pool_gone(&b, &o.pool);
-	}
+	if (bench_wanted(&b, "dead"))
+		with_dead(&b);
 	return bench_end(&b);
 }
