@@ -240,6 +240,10 @@ int page_more(struct client *c)
 		return 0;
 	}
 	rc = segment_claim(c, &segment);
+	if (rc == -ENOSPC && page_collect_all(c)) {
+		page_sweep(c, 0);
+		return 0;
+	}
 	if (rc)
 		return rc;
 	*free_mask(c, segment) = ALL_PAGES;
@@ -497,6 +501,13 @@ int page_collect_some(struct client *c, uint32_t most)
 	}
 	c->collect_cursor = s;
 	return any;
+}
+
+int page_collect_all(struct client *c)
+{
+	/* From the list's head, or those before the cursor would be left out. */
+	c->collect_cursor = SEGMENT_NONE;
+	return page_collect_some(c, UINT32_MAX);
 }
 
 int page_segment_used(struct client *c, uint32_t segment)

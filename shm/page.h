@@ -79,7 +79,7 @@ int page_roots_new(struct client *c, uint64_t *off);
 /* Put blocks beyond the frontier on the run's free list.  0 if there are none. */
 int page_extend(struct client *c, struct page_fmt *run);
 
-/* One more segment for the client: an orphan, or a fresh one.  -ENOSPC. */
+/* One more segment for the client: an orphan, or a fresh one; or else what others freed in its own.  -ENOSPC: none of it. */
 int page_more(struct client *c);
 
 /*
@@ -109,6 +109,9 @@ int page_collect(struct client *c, uint32_t segment);
 
 /* Take what others freed in up to `most` of the client's segments, in turn.  1 if there was anything. */
 int page_collect_some(struct client *c, uint32_t most);
+
+/* The same in all of them: before the pool is called full. */
+int page_collect_all(struct client *c);
 
 /* Collect in a segment just adopted, build its lists and counts, and scrub its free memory; release it if it is empty and
  * keep_empty is 0. */
