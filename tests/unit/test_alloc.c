@@ -208,6 +208,34 @@ static void what_others_free_is_found_before_the_pool_is_full(void **state)
 	}
 }
 
+/* Orphans without a free page are adopted on the way to memory, not instead of it. */
+static void full_orphans_do_not_make_a_pool_full(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	struct cxlshm_client *first, *other;
+	cxlshm_ref ref, held[2];
+	uint64_t token;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, "first", 0, &first), 0);
+	assert_int_equal(cxlshm_alloc(first, 1, &ref), 0);	/* takes the root directory's segment, which has free pages */
+	assert_int_equal(cxlshm_join(f->pool, "other", 0, &other), 0);
+	for (int i = 0; i < 2; i++) {
+		/* 50 of a segment's 63 pages, and then so much more that no page is left. */
+		assert_int_equal(cxlshm_alloc(other, 50 * 4096 - 16, &ref), 0);
+		assert_int_equal(cxlshm_export(other, ref, &token), 0);
+		assert_int_equal(cxlshm_import(f->client, token, &held[i]), 0);
+		assert_int_equal(cxlshm_alloc(other, 13 * 4096 - 16, &ref), 0);
+		assert_int_equal(cxlshm_export(other, ref, &token), 0);
+		assert_int_equal(cxlshm_import(f->client, token, &ref), 0);
+	}
+	assert_int_equal(cxlshm_leave(other), 0);
+	for (int i = 0; i < 1000; i++)
+		assert_int_equal(cxlshm_attach(f->client, held[i % 2], &ref), 0);
+	assert_int_equal(cxlshm_leave(first), 0);
+	fixture_free(f);
+}
+
 static void eight_clients_share_64_mebibytes(void **state)
 {
 	struct fixture *f = fixture_new(64 << 20, 0);
@@ -293,6 +321,7 @@ int main(void)
 		cmocka_unit_test(zero_means_zero),
 		cmocka_unit_test(memory_of_others_is_scrubbed),
 		cmocka_unit_test(what_others_free_is_found_before_the_pool_is_full),
+		cmocka_unit_test(full_orphans_do_not_make_a_pool_full),
 		cmocka_unit_test(eight_clients_share_64_mebibytes),
 		cmocka_unit_test(memory_goes_back_to_the_system),
 		cmocka_unit_test(a_large_object_dropped_by_an_idle_client_is_anybodys),
