@@ -404,8 +404,22 @@ void page_sweep(struct client *c, uint32_t keep)
 
 /* ---- adopting and retiring ---- */
 
+/* Scrub what a run has before its first block and from the frontier on: blocks of earlier runs may have been there. */
+static void run_scrub_rest(struct client *c, const struct page_fmt *run)
+{
+	uint32_t frontier = a32_load_relaxed(&run->frontier);
+	uint64_t bytes = (uint64_t)run->pages << c->pool->page_shift;
+	uint64_t end = run->first + (frontier < run->capacity ? frontier : run->capacity) * run->block_bytes;
+	char *start = off_ptr(c->pool, page_block(c, run, 0) - run->first);
+
+	memset(start, 0, run->first);
+	memset(start + end, 0, bytes - end);
+	persist(c->pool, start, run->first);
+	persist(c->pool, start + end, bytes - end);
+}
+
 /*
- * Rebuild one run from its headers, scrubbing free blocks: what the former owner left there is not the new one's to
+ * Rebuild one run from its headers, scrubbing what is free: what the former owner left there is not the new one's to
  * read.  Returns blocks in use.
  */
 static uint32_t run_rebuild(struct client *c, struct page_fmt *run)
@@ -458,6 +472,7 @@ void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 			}
 			pages = run->pages;
 			if (run_rebuild(c, run)) {
+				run_scrub_rest(c, run);
 				if (run->bin < BINS && (run->free || a32_load_relaxed(&run->frontier) < run->capacity))
 					list_push(c, run);
 				continue;

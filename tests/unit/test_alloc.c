@@ -146,6 +146,38 @@ static void memory_of_others_is_scrubbed(void **state)
 	fixture_free(f);
 }
 
+/* Nor is it where a page got larger blocks and only the first of them were ever handed out. */
+static void memory_never_handed_out_again_is_scrubbed(void **state)
+{
+	struct fixture *f = fixture_new(2 << 20, 4);
+	static cxlshm_ref secret[8000];
+	struct cxlshm_client *other;
+	cxlshm_ref keep, ref;
+	uint64_t token;
+	int n = 0, fresh = 0;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, "other", 0, &other), 0);
+	for (; n < 8000 && !cxlshm_alloc(other, 500, &secret[n]); n++)
+		memset(cxlshm_ptr(other, secret[n]), 0x5a, 500);
+	for (int i = 0; i < n; i++)
+		if (i % 100)	/* those left keep their segments in use, and so their pages with the client */
+			assert_int_equal(cxlshm_release(other, secret[i]), 0);
+	assert_int_equal(cxlshm_alloc(other, 1000, &ref), 0);
+	memset(cxlshm_ptr(other, ref), 0, 1000);
+	assert_int_equal(cxlshm_export(other, ref, &token), 0);
+	assert_int_equal(cxlshm_import(f->client, token, &keep), 0);
+	assert_int_equal(cxlshm_leave(other), 0);
+	for (; !cxlshm_alloc(f->client, 1000, &ref); fresh++) {
+		unsigned char *p = cxlshm_ptr(f->client, ref);
+
+		for (int i = 0; i < 1000; i++)
+			assert_int_not_equal(p[i], 0x5a);
+	}
+	assert_true(fresh > 100);
+	fixture_free(f);
+}
+
 /* `other` gets the only references to all that the client can allocate; how many those are. */
 static int hand_all_over(struct fixture *f, struct cxlshm_client *other, cxlshm_ref theirs[], int most)
 {
@@ -320,6 +352,7 @@ int main(void)
 		cmocka_unit_test(a_full_pool_says_so_and_goes_on),
 		cmocka_unit_test(zero_means_zero),
 		cmocka_unit_test(memory_of_others_is_scrubbed),
+		cmocka_unit_test(memory_never_handed_out_again_is_scrubbed),
 		cmocka_unit_test(what_others_free_is_found_before_the_pool_is_full),
 		cmocka_unit_test(full_orphans_do_not_make_a_pool_full),
 		cmocka_unit_test(eight_clients_share_64_mebibytes),
