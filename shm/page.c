@@ -240,6 +240,10 @@ int page_more(struct client *c)
 		return 0;
 	}
 	rc = segment_claim(c, &segment);
+	if (rc == -ENOSPC && !segment_adopt_unhinted(c, &segment)) {
+		page_adopted(c, segment, 1);
+		return 0;
+	}
 	if (rc == -ENOSPC && page_collect_all(c)) {
 		page_sweep(c, 0);
 		return 0;

@@ -110,6 +110,7 @@ static int wanted(enum segment_state state, int orphan)
 /*
  * A segment that looks free (or orphaned), by the hints from the client's own place onwards; SEGMENT_NONE if no hint leads
  * to one.  A hint that leads nowhere is cleared, then the word read once more, for its setter may have come between.
+ * Crash between the two: then its hint is lost, and only a walk finds the segment.
  */
 static uint32_t find_by_hint(struct client *c, int orphan)
 {
@@ -256,18 +257,26 @@ int segment_adopt(struct client *c, uint32_t segment)
 	return 0;
 }
 
-int segment_adopt_any(struct client *c, uint32_t *segment)
+static int adopt_by(struct client *c, uint32_t (*find)(struct client *c, int orphan), uint32_t *segment)
 {
-	for (;;) {
-		uint32_t found = find_by_hint(c, 1);
+	uint32_t found;
 
-		if (found == SEGMENT_NONE)
-			return -ENOENT;
+	while ((found = find(c, 1)) != SEGMENT_NONE)
 		if (!segment_adopt(c, found)) {
 			*segment = found;
 			return 0;
 		}
-	}
+	return -ENOENT;
+}
+
+int segment_adopt_any(struct client *c, uint32_t *segment)
+{
+	return adopt_by(c, find_by_hint, segment);
+}
+
+int segment_adopt_unhinted(struct client *c, uint32_t *segment)
+{
+	return adopt_by(c, find_by_walk, segment);
 }
 
 /* ---- giving back ---- */

@@ -32,6 +32,9 @@ int segment_claim(struct client *c, uint32_t *segment);
 /* Own an orphan, its blocks as they are.  -ENOENT: none. */
 int segment_adopt_any(struct client *c, uint32_t *segment);
 
+/* The same by looking at every segment's word: before the pool is called full. */
+int segment_adopt_unhinted(struct client *c, uint32_t *segment);
+
 /* Own this segment if it is an orphan.  -EAGAIN: it is not. */
 int segment_adopt(struct client *c, uint32_t segment);
 

@@ -176,6 +176,27 @@ static void an_orphan_is_found_after_a_death(void **state)
 	}
 }
 
+/* Who finds that a hint leads nowhere clears it and looks again; death in between may have cleared one just set. */
+static void an_orphan_without_a_hint_is_found_before_the_pool_is_full(void **state)
+{
+	struct fixture *f = fixture_new(1 << 20, 4);
+	struct pool *pool = (struct pool *)f->pool;
+	struct cxlshm_client *other;
+	cxlshm_ref ref;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &other), 0);
+	name_one_and_leave(other);
+	assert_true(count_state(pool, SEGMENT_ORPHAN) > 0);
+	for (uint32_t w = 0; w < hint_words(pool->segments); w++)
+		a64_store_relaxed(&pool->hints[hint_words(pool->segments) + w], 0);
+	while (!cxlshm_alloc(f->client, 480, &ref))
+		;
+	assert_int_equal(count_state(pool, SEGMENT_ORPHAN), 0);
+	assert_int_equal(cxlshm_unlink(f->client, 0, "stays"), 0);
+	fixture_free(f);
+}
+
 static void a_span_is_contiguous_and_goes_whole(void **state)
 {
 	struct fixture *f = fixture_new(4 << 20, 4);
@@ -223,6 +244,7 @@ int main(void)
 		cmocka_unit_test(two_clients_never_get_the_same),
 		cmocka_unit_test(an_orphan_is_adopted_by_one),
 		cmocka_unit_test(an_orphan_is_found_after_a_death),
+		cmocka_unit_test(an_orphan_without_a_hint_is_found_before_the_pool_is_full),
 		cmocka_unit_test(a_span_is_contiguous_and_goes_whole),
 		cmocka_unit_test(a_span_to_the_pools_end_is_given_back_after_a_death),
 		cmocka_unit_test(memory_stays_while_somebody_reads),
