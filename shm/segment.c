@@ -389,14 +389,21 @@ uint32_t segment_trim(struct client *c)
 void segment_trim_hinted(struct client *c)
 {
 	struct a32 *hint = &c->pool->shared->segments_dirty;
+	uint32_t mine = c->cid << 8 | SEGMENTS_TRIMMING;
+	uint32_t seen;
 
-	if (!a32_load_acquire(hint))
-		return;
-	/* Crash behind it: the hint still is one.  Who leaves a segment dirty meanwhile, as we may, sets it anew. */
-	a32_cas_acq_rel(hint, SEGMENTS_DIRTY, SEGMENTS_TRIMMING);
+	do {
+		seen = a32_load_acquire(hint);
+		if (!seen)
+			return;
+	} while (!a32_cas_acq_rel(hint, seen, mine));
+	/*
+	 * Crash behind it: the hint still is one, for nobody else takes ours back.  Who leaves a segment dirty meanwhile, as we
+	 * may, sets it anew.
+	 */
 	CRASH_POINT(c, segment, trimming);
 	segment_trim(c);
-	a32_cas_acq_rel(hint, SEGMENTS_TRIMMING, 0);
+	a32_cas_acq_rel(hint, mine, 0);
 }
 
 /* ---- spans ---- */

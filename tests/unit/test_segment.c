@@ -237,6 +237,62 @@ static void memory_stays_while_somebody_reads(void **state)
 	fixture_free(f);
 }
 
+static uint32_t late;	/* the segment that somebody_is_late() leaves dirty */
+
+static void trim(struct cxlshm_client *client)
+{
+	segment_trim_hinted((struct client *)client);
+}
+
+/* In the middle of a trim: a segment that it has passed becomes dirty, and who comes to trim that dies. */
+static void somebody_is_late(void *arg, struct client *c, unsigned point)
+{
+	struct fixture *f = arg;
+
+	if (point != CRASH_segment_punched || (uint64_t)c->cid == ((struct client *)f->client)->cid)
+		return;
+	c->pool->crash_hook = NULL;
+	client_read_begin(c);
+	segment_release((struct client *)f->client, late);
+	client_read_end(c);
+	die_within(f, trim, CRASH_segment_trimming, 1);
+}
+
+/* Who trims says so in its own name, and takes back nothing but that. */
+static void a_dirty_segment_is_trimmed_though_a_trimmer_died(void **state)
+{
+	struct fixture *f;
+	struct client *c, *slow;
+	struct cxlshm_client *other;
+	struct pool *pool;
+	uint32_t second;
+
+	(void)state;
+	SKIP_IF_ONE_PROCESS();
+	f = fixture_new(4 << 20, 4);
+	c = (struct client *)f->client;
+	pool = c->pool;
+	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &other), 0);
+	slow = (struct client *)other;
+	assert_int_equal(segment_claim(c, &late), 0);
+	assert_int_equal(segment_claim(c, &second), 0);
+	assert_true(late < second);
+	client_read_begin(slow);
+	segment_release(c, second);
+	client_read_end(slow);
+	assert_int_equal(segment_state_of(pool, second), SEGMENT_FREE_DIRTY);
+	pool->crash_hook = somebody_is_late;
+	pool->crash_arg = f;
+	segment_trim_hinted(slow);
+	assert_null(pool->crash_hook);
+	assert_int_equal(segment_state_of(pool, second), SEGMENT_FREE);
+	assert_int_equal(segment_state_of(pool, late), SEGMENT_FREE_DIRTY);
+	assert_int_equal(cxlshm_recover(f->pool, NULL), 0);
+	assert_int_equal(segment_state_of(pool, late), SEGMENT_FREE);
+	assert_int_equal(cxlshm_leave(other), 0);
+	fixture_free(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -248,6 +304,7 @@ int main(void)
 		cmocka_unit_test(a_span_is_contiguous_and_goes_whole),
 		cmocka_unit_test(a_span_to_the_pools_end_is_given_back_after_a_death),
 		cmocka_unit_test(memory_stays_while_somebody_reads),
+		cmocka_unit_test(a_dirty_segment_is_trimmed_though_a_trimmer_died),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
