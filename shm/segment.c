@@ -475,7 +475,8 @@ void segment_span_shrink(struct client *c, uint32_t head)
 	int give = quiet(c);
 
 	for (uint32_t count = segment_span_of(c->pool, head); count > 1; count--) {
-		int given = give && !punch(c, head + count - 1);
+		uint64_t value = a128_value_relaxed(&table(c, head + count - 1)->word);
+		int given = give && value == segment_value(SEGMENT_BODY, 0, head) && !punch(c, head + count - 1);
 		struct redo_fmt *r;
 
 		CRASH_POINT(c, segment, shrink_punched);

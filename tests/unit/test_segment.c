@@ -293,6 +293,49 @@ static void a_dirty_segment_is_trimmed_though_a_trimmer_died(void **state)
 	fixture_free(f);
 }
 
+/* A damaged table says that a segment heads a span: what follows it is not touched, nor is it taken for empty itself. */
+static void a_span_that_is_none_is_not_believed(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	struct client *c = (struct client *)f->client;
+	struct cxlshm_client *other;
+	uint32_t dirty, next;
+	uint64_t token;
+	cxlshm_ref ref, kept;
+	char *bytes;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &other), 0);
+	/* A dirty one, and behind it one in use. */
+	assert_int_equal(segment_claim(c, &dirty), 0);
+	assert_int_equal(segment_claim(c, &next), 0);
+	assert_int_equal(next, dirty + 1);
+	bytes = off_ptr(c->pool, (uint64_t)next << c->pool->segment_shift);
+	bytes[c->pool->page_bytes] = 1;
+	client_read_begin((struct client *)other);
+	segment_release(c, dirty);
+	client_read_end((struct client *)other);
+	a64_store_relaxed(&c->pool->segment_table[dirty].span, 2);
+	assert_int_equal(segment_trim(c), 1);
+	assert_int_equal(bytes[c->pool->page_bytes], 1);
+	segment_release(c, next);
+	/* An orphan with something in it, but nothing in the first run. */
+	assert_int_equal(cxlshm_alloc(other, 5000, &ref), 0);
+	assert_int_equal(cxlshm_alloc(other, 7000, &kept), 0);
+	assert_int_equal(cxlshm_export(other, kept, &token), 0);
+	assert_int_equal(cxlshm_import(f->client, token, &kept), 0);
+	next = (uint32_t)(cxlshm_id(f->client, kept) >> c->pool->segment_shift);
+	assert_int_equal(cxlshm_leave(other), 0);
+	assert_int_equal(segment_state_of(c->pool, next), SEGMENT_ORPHAN);
+	a64_store_relaxed(&c->pool->segment_table[next].span, 2);
+	assert_int_equal(segment_adopt(c, next), 0);
+	page_adopted(c, next, 0);
+	assert_true(segment_is_mine(c, next));
+	a64_store_relaxed(&c->pool->segment_table[next].span, 0);
+	assert_int_equal(cxlshm_release(f->client, kept), 0);
+	fixture_free(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -305,6 +348,7 @@ int main(void)
 		cmocka_unit_test(a_span_to_the_pools_end_is_given_back_after_a_death),
 		cmocka_unit_test(memory_stays_while_somebody_reads),
 		cmocka_unit_test(a_dirty_segment_is_trimmed_though_a_trimmer_died),
+		cmocka_unit_test(a_span_that_is_none_is_not_believed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
