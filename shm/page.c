@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define ALL_PAGES (~1ull)
+#define USED_KEPT (1u << 30)	/* page_fmt.used of a run in a damaged table: it never counts as empty */
 
 static uint64_t *free_mask(const struct client *c, uint32_t segment)
 {
@@ -298,20 +299,18 @@ static int run_sane(const struct client *c, uint32_t segments, uint32_t p, const
 
 void page_put_slow(struct client *c, struct page_fmt *run)
 {
-	uint32_t id;
-
 	if (run->used & PAGE_UNLISTED) {
-		id = page_id(c, run);
-		if (run->bin == BIN_NONE) {
-			/* One block of its own size.  An empty span of segments stays for the next like it, until the sweep. */
-			if (run->pages < PAGES_PER_SEGMENT)
-				run_close(c, run);
-			else
-				c->tidy = 1;
-		} else if (run_sane(c, segment_span_of(c->pool, id / PAGES_PER_SEGMENT), id % PAGES_PER_SEGMENT, run)) {
-			/* Otherwise a damaged table has kept the run from the lists: page_adopted(). */
+		uint32_t id = page_id(c, run);
+
+		if (!run_sane(c, segment_span_of(c->pool, id / PAGES_PER_SEGMENT), id % PAGES_PER_SEGMENT, run))
+			return;	/* a damaged table has kept the run from the lists: page_adopted() */
+		/* One block of its own size.  An empty span of segments stays for the next like it, until the sweep. */
+		if (run->bin != BIN_NONE)
 			list_push_second(c, run);
-		}
+		else if (run->pages < PAGES_PER_SEGMENT)
+			run_close(c, run);
+		else
+			c->tidy = 1;
 	}
 	if (page_used(run))
 		return;
@@ -450,6 +449,20 @@ static uint32_t run_rebuild(struct client *c, struct page_fmt *run)
 	return page_used(run);
 }
 
+/*
+ * The table from this entry on is damaged: what the former owner noted there is not believed, lists least of all, and
+ * none of the runs counts as empty.
+ */
+static void runs_keep(struct page_fmt *entry, uint32_t p)
+{
+	entry->flags = 0;
+	for (; p < PAGES_PER_SEGMENT; p++) {
+		entry[p].free = 0;
+		entry[p].used = PAGE_UNLISTED | USED_KEPT;
+		entry[p].next = entry[p].prev = 0;
+	}
+}
+
 void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 {
 	struct page_fmt *entry = segment_pages(c->pool, segment);
@@ -471,7 +484,7 @@ void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 		if (a32_load_acquire(&run->kind) == PAGE_BLOCKS) {
 			if (!run_sane(c, segment_span_of(c->pool, segment), p, run)) {
 				/* A damaged pool: nothing behind it is touched.  fsck will say more. */
-				entry->flags = 0;
+				runs_keep(entry, p);
 				break;
 			}
 			pages = run->pages;

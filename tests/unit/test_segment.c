@@ -336,6 +336,57 @@ static void a_span_that_is_none_is_not_believed(void **state)
 	fixture_free(f);
 }
 
+/*
+ * The table of an orphan says of a run what cannot be: nobody believes what its former owner noted of that or of those behind
+ * it, and what is in them stays.
+ */
+static void runs_of_a_damaged_table_are_kept(void **state)
+{
+	static const uint32_t bins[] = {0x7fffffff, BIN_NONE};
+	static const int objects[] = {2, 33};	/* in a list of its owner; full */
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct fixture *f = fixture_new(1 << 20, 4);
+		struct client *c = (struct client *)f->client;
+		struct cxlshm_client *first, *other;
+		cxlshm_ref ref, held[2];
+		struct page_fmt *run;
+		uint64_t token;
+		uint32_t bin;
+
+		assert_int_equal(cxlshm_join(f->pool, NULL, 0, &first), 0);
+		assert_int_equal(cxlshm_alloc(first, 1, &ref), 0);	/* the segment that has the root directory */
+		assert_int_equal(cxlshm_join(f->pool, NULL, 0, &other), 0);
+		for (int k = 0; k < objects[i]; k++) {
+			assert_int_equal(cxlshm_alloc(other, 100, &ref), 0);
+			if (k >= 2)
+				continue;
+			memset(cxlshm_ptr(other, ref), 0x5a, 100);
+			assert_int_equal(cxlshm_export(other, ref, &token), 0);
+			assert_int_equal(cxlshm_import(f->client, token, &held[k]), 0);
+		}
+		assert_int_equal(cxlshm_leave(other), 0);
+		run = page_of(c, cxlshm_id(f->client, held[0]));
+		assert_ptr_equal(run, page_of(c, cxlshm_id(f->client, held[1])));
+		bin = run->bin;
+		run->bin = bins[i];
+		assert_int_equal(cxlshm_release(f->client, held[0]), 0);	/* adopts it */
+		if (!i)
+			assert_int_equal(cxlshm_release(f->client, held[1]), 0);
+		page_sweep(c, 0);
+		while (!cxlshm_alloc(f->client, 100, &ref))
+			memset(cxlshm_ptr(f->client, ref), 1, 100);
+		if (i)
+			assert_int_equal(*(char *)cxlshm_ptr(f->client, held[1]), 0x5a);
+		run->bin = bin;
+		assert_int_equal(cxlshm_leave(f->client), 0);
+		f->client = NULL;
+		assert_int_equal(cxlshm_leave(first), 0);
+		fixture_free(f);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -349,6 +400,7 @@ int main(void)
 		cmocka_unit_test(memory_stays_while_somebody_reads),
 		cmocka_unit_test(a_dirty_segment_is_trimmed_though_a_trimmer_died),
 		cmocka_unit_test(a_span_that_is_none_is_not_believed),
+		cmocka_unit_test(runs_of_a_damaged_table_are_kept),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
