@@ -44,13 +44,25 @@ static inline struct page_fmt *page_of(const struct client *c, uint64_t off)
 	return page_at(c, c->base, off);
 }
 
-/* Bytes of the block at off, header included, as far as a damaged page table may be believed; at least 32. */
+/*
+ * Bytes of the block at off, header included, as far as a damaged page table may be believed: no further than its run and
+ * its segments; at least 32.
+ */
 static inline uint64_t page_block_room(const struct client *c, uint64_t off)
 {
-	uint64_t bytes = page_of(c, off)->block_bytes;
-	uint64_t most = c->pool->heap_bytes - off;
+	const struct page_fmt *run = page_of(c, off);
+	uint32_t segment = off_segment(c->pool, off);
+	uint64_t start = (uint64_t)segment << c->segment_shift;
+	uint64_t page = (uint64_t)(run - segment_pages(c->pool, segment));
+	uint64_t most = start + ((page + run->pages) << c->page_shift);
+	uint64_t end = start + ((uint64_t)segment_span_of(c->pool, segment) << c->segment_shift);
 
-	return bytes < 32 ? 32 : bytes < most ? bytes : most;
+	if (most > end)
+		most = end;
+	most = most > off ? most - off : 0;
+	if (most > run->block_bytes)
+		most = run->block_bytes;
+	return most < 32 ? 32 : most;
 }
 
 /* 16-byte units of a block of that size class. */

@@ -387,6 +387,37 @@ static void runs_of_a_damaged_table_are_kept(void **state)
 	}
 }
 
+/* A block said to be larger than its run: who frees it zeroes nothing behind the run. */
+static void a_block_ends_where_its_run_does(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	struct client *c = (struct client *)f->client;
+	struct cxlshm_client *other;
+	cxlshm_ref ref, next, large;
+	struct page_fmt *run;
+	uint64_t token;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &other), 0);
+	assert_int_equal(cxlshm_alloc(f->client, 5000, &ref), 0);
+	run = page_of(c, cxlshm_id(f->client, ref));
+	assert_int_equal(cxlshm_alloc(f->client, 7000, &next), 0);
+	memset(cxlshm_ptr(f->client, next), 0x5a, 7000);
+	assert_int_equal(cxlshm_alloc(f->client, 500000, &large), 0);
+	memset(cxlshm_ptr(f->client, large), 0x5a, 500000);
+	assert_true(cxlshm_id(f->client, next) > cxlshm_id(f->client, ref));
+	assert_true(cxlshm_id(f->client, large) > cxlshm_id(f->client, ref));
+	assert_int_equal(cxlshm_export(f->client, ref, &token), 0);
+	assert_int_equal(cxlshm_import(other, token, &ref), 0);
+	run->block_bytes += 1ull << 40;
+	assert_int_equal(cxlshm_release(other, ref), 0);
+	run->block_bytes -= 1ull << 40;
+	assert_int_equal(*(char *)cxlshm_ptr(f->client, next), 0x5a);
+	assert_int_equal(*(char *)cxlshm_ptr(f->client, large), 0x5a);
+	assert_int_equal(cxlshm_leave(other), 0);
+	fixture_free(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -401,6 +432,7 @@ int main(void)
 		cmocka_unit_test(a_dirty_segment_is_trimmed_though_a_trimmer_died),
 		cmocka_unit_test(a_span_that_is_none_is_not_believed),
 		cmocka_unit_test(runs_of_a_damaged_table_are_kept),
+		cmocka_unit_test(a_block_ends_where_its_run_does),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
