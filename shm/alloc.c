@@ -92,7 +92,7 @@ static int take_own_run(struct client *c, uint64_t total, uint32_t first, struct
 
 		rc = page_span_new(c, bytes - page - first, first, &run);
 		if (rc == -ENOSPC) {
-			page_collect_some(c, UINT32_MAX);
+			page_collect_all(c);
 			page_sweep(c, 0);
 			rc = page_span_new(c, bytes - page - first, first, &run);
 		}
@@ -138,12 +138,10 @@ static int take_block(struct client *c, uint64_t total, int aligned, struct page
 		rc = page_run_new(c, run_pages(c, bytes), bytes, 0, bin, run);
 	}
 	while (rc == -ENOSPC && !(rc = page_more(c))) {
-		if (bin_take(c, bin, run, block))	/* an adopted segment may have such blocks */
+		if (bin_take(c, bin, run, block))	/* an adopted segment may have such blocks, or what others freed */
 			return 0;
 		rc = page_run_new(c, run_pages(c, bytes), bytes, 0, bin, run);
 	}
-	if (rc == -ENOSPC && page_collect_some(c, UINT32_MAX) && bin_take(c, bin, run, block))
-		return 0;
 	if (rc)
 		return rc;
 	return bin_take(c, bin, run, block) ? 0 : -ENOSPC;

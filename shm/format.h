@@ -122,8 +122,9 @@ struct shared_fmt {
 				   touching it; R: publish checks and recovery, acquire */
 	uint8_t pad1[56];
 	struct a32 clients_sequence;	/* 128 | futex; W: join and leave, +1; R: cxlshm_wait_clients() */
-	struct a32 segments_dirty;	/* 132 | a hint: segments are FREE_DIRTY; W: who has left one so, 1; who trims them, 2
-					   before and, if it still is that, 0 behind; R: who leaves or recovers */
+	struct a32 segments_dirty;	/* 132 | a hint: segments are FREE_DIRTY; W: who has left one so, 1; who trims them,
+					   cid << 8 | 2 before and, if it still is that, 0 behind; R: who leaves or
+					   recovers */
 	uint8_t pad3[56];
 	struct a64 gone_allocations;	/* 192 | counters of clients that are gone; W: leave and recovery, add; */
 	struct a64 gone_frees;	/* R: statistics.  Not kept exact across a death in between */

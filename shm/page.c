@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define ALL_PAGES (~1ull)
+#define USED_KEPT (1u << 30)	/* page_fmt.used of a run in a damaged table: it never counts as empty */
 
 static uint64_t *free_mask(const struct client *c, uint32_t segment)
 {
@@ -235,13 +236,17 @@ int page_more(struct client *c)
 	uint32_t segment;
 	int rc;
 
-	if (!segment_adopt_any(c, 0, &segment)) {
+	if (!segment_adopt_any(c, &segment)) {
 		page_adopted(c, segment, 1);
 		return 0;
 	}
 	rc = segment_claim(c, &segment);
-	if (rc == -ENOSPC && !segment_adopt_any(c, 1, &segment)) {
+	if (rc == -ENOSPC && !segment_adopt_unhinted(c, &segment)) {
 		page_adopted(c, segment, 1);
+		return 0;
+	}
+	if (rc == -ENOSPC && page_collect_all(c)) {
+		page_sweep(c, 0);
 		return 0;
 	}
 	if (rc)
@@ -294,20 +299,18 @@ static int run_sane(const struct client *c, uint32_t segments, uint32_t p, const
 
 void page_put_slow(struct client *c, struct page_fmt *run)
 {
-	uint32_t id;
-
 	if (run->used & PAGE_UNLISTED) {
-		id = page_id(c, run);
-		if (run->bin == BIN_NONE) {
-			/* One block of its own size.  An empty span of segments stays for the next like it, until the sweep. */
-			if (run->pages < PAGES_PER_SEGMENT)
-				run_close(c, run);
-			else
-				c->tidy = 1;
-		} else if (run_sane(c, segment_span_of(c->pool, id / PAGES_PER_SEGMENT), id % PAGES_PER_SEGMENT, run)) {
-			/* Otherwise a damaged table has kept the run from the lists: page_adopted(). */
+		uint32_t id = page_id(c, run);
+
+		if (!run_sane(c, segment_span_of(c->pool, id / PAGES_PER_SEGMENT), id % PAGES_PER_SEGMENT, run))
+			return;	/* a damaged table has kept the run from the lists: page_adopted() */
+		/* One block of its own size.  An empty span of segments stays for the next like it, until the sweep. */
+		if (run->bin != BIN_NONE)
 			list_push_second(c, run);
-		}
+		else if (run->pages < PAGES_PER_SEGMENT)
+			run_close(c, run);
+		else
+			c->tidy = 1;
 	}
 	if (page_used(run))
 		return;
@@ -404,8 +407,22 @@ void page_sweep(struct client *c, uint32_t keep)
 
 /* ---- adopting and retiring ---- */
 
+/* Scrub what a run has before its first block and from the frontier on: blocks of earlier runs may have been there. */
+static void run_scrub_rest(struct client *c, const struct page_fmt *run)
+{
+	uint32_t frontier = a32_load_relaxed(&run->frontier);
+	uint64_t bytes = (uint64_t)run->pages << c->pool->page_shift;
+	uint64_t end = run->first + (frontier < run->capacity ? frontier : run->capacity) * run->block_bytes;
+	char *start = off_ptr(c->pool, page_block(c, run, 0) - run->first);
+
+	memset(start, 0, run->first);
+	memset(start + end, 0, bytes - end);
+	persist(c->pool, start, run->first);
+	persist(c->pool, start + end, bytes - end);
+}
+
 /*
- * Rebuild one run from its headers, scrubbing free blocks: what the former owner left there is not the new one's to
+ * Rebuild one run from its headers, scrubbing what is free: what the former owner left there is not the new one's to
  * read.  Returns blocks in use.
  */
 static uint32_t run_rebuild(struct client *c, struct page_fmt *run)
@@ -432,6 +449,20 @@ static uint32_t run_rebuild(struct client *c, struct page_fmt *run)
 	return page_used(run);
 }
 
+/*
+ * The table from this entry on is damaged: what the former owner noted there is not believed, lists least of all, and
+ * none of the runs counts as empty.
+ */
+static void runs_keep(struct page_fmt *entry, uint32_t p)
+{
+	entry->flags = 0;
+	for (; p < PAGES_PER_SEGMENT; p++) {
+		entry[p].free = 0;
+		entry[p].used = PAGE_UNLISTED | USED_KEPT;
+		entry[p].next = entry[p].prev = 0;
+	}
+}
+
 void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 {
 	struct page_fmt *entry = segment_pages(c->pool, segment);
@@ -453,11 +484,12 @@ void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 		if (a32_load_acquire(&run->kind) == PAGE_BLOCKS) {
 			if (!run_sane(c, segment_span_of(c->pool, segment), p, run)) {
 				/* A damaged pool: nothing behind it is touched.  fsck will say more. */
-				entry->flags = 0;
+				runs_keep(entry, p);
 				break;
 			}
 			pages = run->pages;
 			if (run_rebuild(c, run)) {
+				run_scrub_rest(c, run);
 				if (run->bin < BINS && (run->free || a32_load_relaxed(&run->frontier) < run->capacity))
 					list_push(c, run);
 				continue;
@@ -501,6 +533,13 @@ int page_collect_some(struct client *c, uint32_t most)
 	}
 	c->collect_cursor = s;
 	return any;
+}
+
+int page_collect_all(struct client *c)
+{
+	/* From the list's head, or those before the cursor would be left out. */
+	c->collect_cursor = SEGMENT_NONE;
+	return page_collect_some(c, UINT32_MAX);
 }
 
 int page_segment_used(struct client *c, uint32_t segment)

@@ -44,13 +44,25 @@ static inline struct page_fmt *page_of(const struct client *c, uint64_t off)
 	return page_at(c, c->base, off);
 }
 
-/* Bytes of the block at off, header included, as far as a damaged page table may be believed; at least 32. */
+/*
+ * Bytes of the block at off, header included, as far as a damaged page table may be believed: no further than its run and
+ * its segments; at least 32.
+ */
 static inline uint64_t page_block_room(const struct client *c, uint64_t off)
 {
-	uint64_t bytes = page_of(c, off)->block_bytes;
-	uint64_t most = c->pool->heap_bytes - off;
+	const struct page_fmt *run = page_of(c, off);
+	uint32_t segment = off_segment(c->pool, off);
+	uint64_t start = (uint64_t)segment << c->segment_shift;
+	uint64_t page = (uint64_t)(run - segment_pages(c->pool, segment));
+	uint64_t most = start + ((page + run->pages) << c->page_shift);
+	uint64_t end = start + ((uint64_t)segment_span_of(c->pool, segment) << c->segment_shift);
 
-	return bytes < 32 ? 32 : bytes < most ? bytes : most;
+	if (most > end)
+		most = end;
+	most = most > off ? most - off : 0;
+	if (most > run->block_bytes)
+		most = run->block_bytes;
+	return most < 32 ? 32 : most;
 }
 
 /* 16-byte units of a block of that size class. */
@@ -79,7 +91,7 @@ int page_roots_new(struct client *c, uint64_t *off);
 /* Put blocks beyond the frontier on the run's free list.  0 if there are none. */
 int page_extend(struct client *c, struct page_fmt *run);
 
-/* One more segment for the client: an orphan, or a fresh one.  -ENOSPC. */
+/* One more segment for the client: an orphan, or a fresh one; or else what others freed in its own.  -ENOSPC: none of it. */
 int page_more(struct client *c);
 
 /*
@@ -109,6 +121,9 @@ int page_collect(struct client *c, uint32_t segment);
 
 /* Take what others freed in up to `most` of the client's segments, in turn.  1 if there was anything. */
 int page_collect_some(struct client *c, uint32_t most);
+
+/* The same in all of them: before the pool is called full. */
+int page_collect_all(struct client *c);
 
 /* Collect in a segment just adopted, build its lists and counts, and scrub its free memory; release it if it is empty and
  * keep_empty is 0. */

@@ -32,7 +32,7 @@ int root_more(struct client *c)
 		page_sweep(c, 0);
 		rc = page_roots_new(c, &off);
 	}
-	if (rc == -ENOSPC && !(rc = page_more(c)))
+	while (rc == -ENOSPC && !(rc = page_more(c)))	/* an orphan that it adopted may have no free page */
 		rc = page_roots_new(c, &off);
 	if (rc)
 		return rc;

@@ -110,6 +110,7 @@ static int wanted(enum segment_state state, int orphan)
 /*
  * A segment that looks free (or orphaned), by the hints from the client's own place onwards; SEGMENT_NONE if no hint leads
  * to one.  A hint that leads nowhere is cleared, then the word read once more, for its setter may have come between.
+ * Crash between the two: if it is wanted by then, its hint is lost, and only a walk finds the segment.
  */
 static uint32_t find_by_hint(struct client *c, int orphan)
 {
@@ -131,7 +132,6 @@ static uint32_t find_by_hint(struct client *c, int orphan)
 			if (wanted(segment_state_of(pool, segment), orphan))
 				return segment;
 			hint_clear(c, orphan, segment);
-			/* Crash: it may be wanted by now, and no hint leads there; find_by_walk() will. */
 			CRASH_POINT(c, segment, hint_cleared);
 			if (wanted(segment_state_of(pool, segment), orphan)) {
 				hint_set(c, orphan, segment);
@@ -142,7 +142,7 @@ static uint32_t find_by_hint(struct client *c, int orphan)
 	return SEGMENT_NONE;
 }
 
-/* The same by looking at every word: before the pool is called full, for who cleared a hint may have died over it. */
+/* The same by looking at every word: before the pool is called full. */
 static uint32_t find_by_walk(struct client *c, int orphan)
 {
 	struct pool *pool = c->pool;
@@ -258,18 +258,26 @@ int segment_adopt(struct client *c, uint32_t segment)
 	return 0;
 }
 
-int segment_adopt_any(struct client *c, int walk, uint32_t *segment)
+static int adopt_by(struct client *c, uint32_t (*find)(struct client *c, int orphan), uint32_t *segment)
 {
-	for (;;) {
-		uint32_t found = walk ? find_by_walk(c, 1) : find_by_hint(c, 1);
+	uint32_t found;
 
-		if (found == SEGMENT_NONE)
-			return -ENOENT;
+	while ((found = find(c, 1)) != SEGMENT_NONE)
 		if (!segment_adopt(c, found)) {
 			*segment = found;
 			return 0;
 		}
-	}
+	return -ENOENT;
+}
+
+int segment_adopt_any(struct client *c, uint32_t *segment)
+{
+	return adopt_by(c, find_by_hint, segment);
+}
+
+int segment_adopt_unhinted(struct client *c, uint32_t *segment)
+{
+	return adopt_by(c, find_by_walk, segment);
 }
 
 /* ---- giving back ---- */
@@ -382,14 +390,21 @@ uint32_t segment_trim(struct client *c)
 void segment_trim_hinted(struct client *c)
 {
 	struct a32 *hint = &c->pool->shared->segments_dirty;
+	uint32_t mine = c->cid << 8 | SEGMENTS_TRIMMING;
+	uint32_t seen;
 
-	if (!a32_load_acquire(hint))
-		return;
-	/* Crash behind it: the hint still is one.  Who leaves a segment dirty meanwhile, as we may, sets it anew. */
-	a32_cas_acq_rel(hint, SEGMENTS_DIRTY, SEGMENTS_TRIMMING);
+	do {
+		seen = a32_load_acquire(hint);
+		if (!seen)
+			return;
+	} while (!a32_cas_acq_rel(hint, seen, mine));
+	/*
+	 * Crash behind it: the hint still is one, for nobody else takes ours back.  Who leaves a segment dirty meanwhile, as we
+	 * may, sets it anew.
+	 */
 	CRASH_POINT(c, segment, trimming);
 	segment_trim(c);
-	a32_cas_acq_rel(hint, SEGMENTS_TRIMMING, 0);
+	a32_cas_acq_rel(hint, mine, 0);
 }
 
 /* ---- spans ---- */
@@ -461,7 +476,8 @@ void segment_span_shrink(struct client *c, uint32_t head)
 	int give = quiet(c);
 
 	for (uint32_t count = segment_span_of(c->pool, head); count > 1; count--) {
-		int given = give && !punch(c, head + count - 1);
+		uint64_t value = a128_value_relaxed(&table(c, head + count - 1)->word);
+		int given = give && value == segment_value(SEGMENT_BODY, 0, head) && !punch(c, head + count - 1);
 		struct redo_fmt *r;
 
 		CRASH_POINT(c, segment, shrink_punched);

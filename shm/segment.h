@@ -29,8 +29,11 @@
 /* Own a segment with all-zero or scrubbed memory that is reserved, in *segment.  -ENOSPC. */
 int segment_claim(struct client *c, uint32_t *segment);
 
-/* Own an orphan, its blocks as they are: one that a hint leads to, or (walk) any.  -ENOENT: none. */
-int segment_adopt_any(struct client *c, int walk, uint32_t *segment);
+/* Own an orphan that a hint leads to, its blocks as they are.  -ENOENT: none. */
+int segment_adopt_any(struct client *c, uint32_t *segment);
+
+/* The same by looking at every segment's word: before the pool is called full. */
+int segment_adopt_unhinted(struct client *c, uint32_t *segment);
 
 /* Own this segment if it is an orphan.  -EAGAIN: it is not. */
 int segment_adopt(struct client *c, uint32_t segment);
@@ -86,11 +89,18 @@ static inline int segment_readable(const struct pool *pool, uint64_t off)
 	return state == SEGMENT_OWNED || state == SEGMENT_ORPHAN || state == SEGMENT_BODY;
 }
 
+/*
+ * Segments of the span that this one heads, 1 if it heads none.  Bodies join before they are counted and leave after, so
+ * where the next one is none the table is damaged.
+ */
 static inline uint32_t segment_span_of(const struct pool *pool, uint32_t segment)
 {
 	uint64_t n = a64_load_relaxed(&pool->segment_table[segment].span);
 
-	return n > 1 && n <= pool->segments - segment ? (uint32_t)n : 1;
+	if (n < 2 || n > pool->segments - segment ||
+	    a128_value_relaxed(&pool->segment_table[segment + 1].word) != segment_value(SEGMENT_BODY, 0, segment))
+		return 1;
+	return (uint32_t)n;
 }
 
 #endif

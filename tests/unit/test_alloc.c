@@ -146,6 +146,128 @@ static void memory_of_others_is_scrubbed(void **state)
 	fixture_free(f);
 }
 
+/* Nor is it where a page got larger blocks and only the first of them were ever handed out. */
+static void memory_never_handed_out_again_is_scrubbed(void **state)
+{
+	struct fixture *f = fixture_new(2 << 20, 4);
+	static cxlshm_ref secret[8000];
+	struct cxlshm_client *other;
+	cxlshm_ref keep, ref;
+	uint64_t token;
+	int n = 0, fresh = 0;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, "other", 0, &other), 0);
+	for (; n < 8000 && !cxlshm_alloc(other, 500, &secret[n]); n++)
+		memset(cxlshm_ptr(other, secret[n]), 0x5a, 500);
+	for (int i = 0; i < n; i++)
+		if (i % 100)	/* those left keep their segments in use, and so their pages with the client */
+			assert_int_equal(cxlshm_release(other, secret[i]), 0);
+	assert_int_equal(cxlshm_alloc(other, 1000, &ref), 0);
+	memset(cxlshm_ptr(other, ref), 0, 1000);
+	assert_int_equal(cxlshm_export(other, ref, &token), 0);
+	assert_int_equal(cxlshm_import(f->client, token, &keep), 0);
+	assert_int_equal(cxlshm_leave(other), 0);
+	for (; !cxlshm_alloc(f->client, 1000, &ref); fresh++) {
+		unsigned char *p = cxlshm_ptr(f->client, ref);
+
+		for (int i = 0; i < 1000; i++)
+			assert_int_not_equal(p[i], 0x5a);
+	}
+	assert_true(fresh > 100);
+	fixture_free(f);
+}
+
+/* `other` gets the only references to all that the client can allocate; how many those are. */
+static int hand_all_over(struct fixture *f, struct cxlshm_client *other, cxlshm_ref theirs[], int most)
+{
+	cxlshm_ref holder, seen, ref;
+	uint64_t token;
+	int n = 0;
+
+	assert_int_equal(cxlshm_alloc_with(f->client, 16, 1, CXLSHM_CELLS, &holder), 0);
+	assert_int_equal(cxlshm_attach(f->client, holder, &ref), 0);
+	assert_int_equal(cxlshm_export(f->client, ref, &token), 0);
+	assert_int_equal(cxlshm_import(other, token, &seen), 0);
+	while (n < most && !cxlshm_alloc(f->client, 1000, &ref)) {
+		assert_int_equal(cxlshm_cell_swap(f->client, holder, 0, &ref), 0);
+		assert_int_equal(cxlshm_release(f->client, ref), 0);
+		if (cxlshm_cell_load(other, seen, 0, &theirs[n]))
+			break;
+		n++;
+	}
+	ref = 0;
+	assert_int_equal(cxlshm_cell_swap(f->client, holder, 0, &ref), 0);
+	assert_int_equal(cxlshm_release(f->client, ref), 0);
+	assert_int_equal(cxlshm_release(f->client, holder), 0);
+	assert_int_equal(cxlshm_release(other, seen), 0);
+	return n;
+}
+
+/* Wherever in a full pool another client frees something, its owner's next allocation finds it; of another size, too. */
+static void what_others_free_is_found_before_the_pool_is_full(void **state)
+{
+	static const size_t sizes[] = {1000, 2000, 20000};
+	static cxlshm_ref theirs[10000];
+
+	(void)state;
+	for (unsigned s = 0; s < 3; s++) {
+		struct fixture *f = fixture_new(4 << 20, 4);
+		uint32_t shift = ((struct pool *)f->pool)->segment_shift;
+		struct cxlshm_client *other;
+		uint64_t last = 0;
+		cxlshm_ref ref;
+		int n;
+
+		assert_int_equal(cxlshm_join(f->pool, "other", 0, &other), 0);
+		n = hand_all_over(f, other, theirs, 10000);
+		assert_true(n > 1000);
+		while (!cxlshm_alloc(f->client, 1000, &ref))
+			;
+		for (int i = 0; i < n; i++) {
+			uint64_t segment = cxlshm_id(other, theirs[i]) >> shift;
+
+			if (last && segment != last) {
+				assert_int_equal(cxlshm_alloc(f->client, sizes[s], &ref), 0);
+				while (!cxlshm_alloc(f->client, 1000, &ref))
+					;
+			}
+			last = segment;
+			assert_int_equal(cxlshm_release(other, theirs[i]), 0);
+		}
+		assert_int_equal(cxlshm_leave(other), 0);
+		fixture_free(f);
+	}
+}
+
+/* Orphans without a free page are adopted on the way to memory, not instead of it. */
+static void full_orphans_do_not_make_a_pool_full(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	struct cxlshm_client *first, *other;
+	cxlshm_ref ref, held[2];
+	uint64_t token;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, "first", 0, &first), 0);
+	assert_int_equal(cxlshm_alloc(first, 1, &ref), 0);	/* takes the root directory's segment, which has free pages */
+	assert_int_equal(cxlshm_join(f->pool, "other", 0, &other), 0);
+	for (int i = 0; i < 2; i++) {
+		/* 50 of a segment's 63 pages, and then so much more that no page is left. */
+		assert_int_equal(cxlshm_alloc(other, 50 * 4096 - 16, &ref), 0);
+		assert_int_equal(cxlshm_export(other, ref, &token), 0);
+		assert_int_equal(cxlshm_import(f->client, token, &held[i]), 0);
+		assert_int_equal(cxlshm_alloc(other, 13 * 4096 - 16, &ref), 0);
+		assert_int_equal(cxlshm_export(other, ref, &token), 0);
+		assert_int_equal(cxlshm_import(f->client, token, &ref), 0);
+	}
+	assert_int_equal(cxlshm_leave(other), 0);
+	for (int i = 0; i < 1000; i++)
+		assert_int_equal(cxlshm_attach(f->client, held[i % 2], &ref), 0);
+	assert_int_equal(cxlshm_leave(first), 0);
+	fixture_free(f);
+}
+
 static void eight_clients_share_64_mebibytes(void **state)
 {
 	struct fixture *f = fixture_new(64 << 20, 0);
@@ -230,6 +352,9 @@ int main(void)
 		cmocka_unit_test(a_full_pool_says_so_and_goes_on),
 		cmocka_unit_test(zero_means_zero),
 		cmocka_unit_test(memory_of_others_is_scrubbed),
+		cmocka_unit_test(memory_never_handed_out_again_is_scrubbed),
+		cmocka_unit_test(what_others_free_is_found_before_the_pool_is_full),
+		cmocka_unit_test(full_orphans_do_not_make_a_pool_full),
 		cmocka_unit_test(eight_clients_share_64_mebibytes),
 		cmocka_unit_test(memory_goes_back_to_the_system),
 		cmocka_unit_test(a_large_object_dropped_by_an_idle_client_is_anybodys),

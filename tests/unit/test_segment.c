@@ -139,9 +139,9 @@ static void an_orphan_is_adopted_by_one(void **state)
 	page_adopted(c, segment, 0);	/* nothing is in it: back it goes */
 	assert_int_equal(segment_state_of(c->pool, segment), SEGMENT_FREE);
 	/* mkfs left one, with the root directory in it. */
-	assert_int_equal(segment_adopt_any(c, 0, &adopted), 0);
+	assert_int_equal(segment_adopt_any(c, &adopted), 0);
 	page_adopted(c, adopted, 1);
-	assert_int_equal(segment_adopt_any(c, 0, &adopted), -ENOENT);
+	assert_int_equal(segment_adopt_any(c, &adopted), -ENOENT);
 	assert_int_equal(cxlshm_leave(other), 0);
 	fixture_free(f);
 }
@@ -176,28 +176,24 @@ static void an_orphan_is_found_after_a_death(void **state)
 	}
 }
 
-/* Not even the hint is needed: who cleared it as one that led nowhere may have died before it looked again. */
-static void an_orphan_is_found_without_a_hint(void **state)
+/* Who finds that a hint leads nowhere clears it and looks again; death in between may have cleared one just set. */
+static void an_orphan_without_a_hint_is_found_before_the_pool_is_full(void **state)
 {
 	struct fixture *f = fixture_new(1 << 20, 4);
 	struct pool *pool = (struct pool *)f->pool;
 	struct cxlshm_client *other;
-	uint32_t segment = 0;
 	cxlshm_ref ref;
 
 	(void)state;
 	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &other), 0);
 	name_one_and_leave(other);
-	/* That of mkfs, with the root directory in it, is adopted by the first allocation: no allocation yet. */
-	for (uint32_t s = pool->first_segment; s < pool->segments; s++)
-		if (segment_state_of(pool, s) == SEGMENT_ORPHAN) {
-			segment = s;
-			a64_and_acq_rel(&pool->hints[(pool->segments + 63) / 64 + s / 64], ~(1ull << (s & 63)));
-		}
-	assert_int_not_equal(segment, 0);
+	assert_true(count_state(pool, SEGMENT_ORPHAN) > 0);
+	for (uint32_t w = 0; w < hint_words(pool->segments); w++)
+		a64_store_relaxed(&pool->hints[hint_words(pool->segments) + w], 0);
 	while (!cxlshm_alloc(f->client, 480, &ref))
 		;
 	assert_int_equal(count_state(pool, SEGMENT_ORPHAN), 0);
+	assert_int_equal(cxlshm_unlink(f->client, 0, "stays"), 0);
 	fixture_free(f);
 }
 
@@ -241,6 +237,187 @@ static void memory_stays_while_somebody_reads(void **state)
 	fixture_free(f);
 }
 
+static uint32_t late;	/* the segment that somebody_is_late() leaves dirty */
+
+static void trim(struct cxlshm_client *client)
+{
+	segment_trim_hinted((struct client *)client);
+}
+
+/* In the middle of a trim: a segment that it has passed becomes dirty, and who comes to trim that dies. */
+static void somebody_is_late(void *arg, struct client *c, unsigned point)
+{
+	struct fixture *f = arg;
+
+	if (point != CRASH_segment_punched || (uint64_t)c->cid == ((struct client *)f->client)->cid)
+		return;
+	c->pool->crash_hook = NULL;
+	client_read_begin(c);
+	segment_release((struct client *)f->client, late);
+	client_read_end(c);
+	die_within(f, trim, CRASH_segment_trimming, 1);
+}
+
+/* Who trims says so in its own name, and takes back nothing but that. */
+static void a_dirty_segment_is_trimmed_though_a_trimmer_died(void **state)
+{
+	struct fixture *f;
+	struct client *c, *slow;
+	struct cxlshm_client *other;
+	struct pool *pool;
+	uint32_t second;
+
+	(void)state;
+	SKIP_IF_ONE_PROCESS();
+	f = fixture_new(4 << 20, 4);
+	c = (struct client *)f->client;
+	pool = c->pool;
+	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &other), 0);
+	slow = (struct client *)other;
+	assert_int_equal(segment_claim(c, &late), 0);
+	assert_int_equal(segment_claim(c, &second), 0);
+	assert_true(late < second);
+	client_read_begin(slow);
+	segment_release(c, second);
+	client_read_end(slow);
+	assert_int_equal(segment_state_of(pool, second), SEGMENT_FREE_DIRTY);
+	pool->crash_hook = somebody_is_late;
+	pool->crash_arg = f;
+	segment_trim_hinted(slow);
+	assert_null(pool->crash_hook);
+	assert_int_equal(segment_state_of(pool, second), SEGMENT_FREE);
+	assert_int_equal(segment_state_of(pool, late), SEGMENT_FREE_DIRTY);
+	assert_int_equal(cxlshm_recover(f->pool, NULL), 0);
+	assert_int_equal(segment_state_of(pool, late), SEGMENT_FREE);
+	assert_int_equal(cxlshm_leave(other), 0);
+	fixture_free(f);
+}
+
+/* A damaged table says that a segment heads a span: what follows it is not touched, nor is it taken for empty itself. */
+static void a_span_that_is_none_is_not_believed(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	struct client *c = (struct client *)f->client;
+	struct cxlshm_client *other;
+	uint32_t dirty, next;
+	uint64_t token;
+	cxlshm_ref ref, kept;
+	char *bytes;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &other), 0);
+	/* A dirty one, and behind it one in use. */
+	assert_int_equal(segment_claim(c, &dirty), 0);
+	assert_int_equal(segment_claim(c, &next), 0);
+	assert_int_equal(next, dirty + 1);
+	bytes = off_ptr(c->pool, (uint64_t)next << c->pool->segment_shift);
+	bytes[c->pool->page_bytes] = 1;
+	client_read_begin((struct client *)other);
+	segment_release(c, dirty);
+	client_read_end((struct client *)other);
+	a64_store_relaxed(&c->pool->segment_table[dirty].span, 2);
+	assert_int_equal(segment_trim(c), 1);
+	assert_int_equal(bytes[c->pool->page_bytes], 1);
+	segment_release(c, next);
+	/* An orphan with something in it, but nothing in the first run. */
+	assert_int_equal(cxlshm_alloc(other, 5000, &ref), 0);
+	assert_int_equal(cxlshm_alloc(other, 7000, &kept), 0);
+	assert_int_equal(cxlshm_export(other, kept, &token), 0);
+	assert_int_equal(cxlshm_import(f->client, token, &kept), 0);
+	next = (uint32_t)(cxlshm_id(f->client, kept) >> c->pool->segment_shift);
+	assert_int_equal(cxlshm_leave(other), 0);
+	assert_int_equal(segment_state_of(c->pool, next), SEGMENT_ORPHAN);
+	a64_store_relaxed(&c->pool->segment_table[next].span, 2);
+	assert_int_equal(segment_adopt(c, next), 0);
+	page_adopted(c, next, 0);
+	assert_true(segment_is_mine(c, next));
+	a64_store_relaxed(&c->pool->segment_table[next].span, 0);
+	assert_int_equal(cxlshm_release(f->client, kept), 0);
+	fixture_free(f);
+}
+
+/*
+ * The table of an orphan says of a run what cannot be: nobody believes what its former owner noted of that or of those behind
+ * it, and what is in them stays.
+ */
+static void runs_of_a_damaged_table_are_kept(void **state)
+{
+	static const uint32_t bins[] = {0x7fffffff, BIN_NONE};
+	static const int objects[] = {2, 33};	/* in a list of its owner; full */
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct fixture *f = fixture_new(1 << 20, 4);
+		struct client *c = (struct client *)f->client;
+		struct cxlshm_client *first, *other;
+		cxlshm_ref ref, held[2];
+		struct page_fmt *run;
+		uint64_t token;
+		uint32_t bin;
+
+		assert_int_equal(cxlshm_join(f->pool, NULL, 0, &first), 0);
+		assert_int_equal(cxlshm_alloc(first, 1, &ref), 0);	/* the segment that has the root directory */
+		assert_int_equal(cxlshm_join(f->pool, NULL, 0, &other), 0);
+		for (int k = 0; k < objects[i]; k++) {
+			assert_int_equal(cxlshm_alloc(other, 100, &ref), 0);
+			if (k >= 2)
+				continue;
+			memset(cxlshm_ptr(other, ref), 0x5a, 100);
+			assert_int_equal(cxlshm_export(other, ref, &token), 0);
+			assert_int_equal(cxlshm_import(f->client, token, &held[k]), 0);
+		}
+		assert_int_equal(cxlshm_leave(other), 0);
+		run = page_of(c, cxlshm_id(f->client, held[0]));
+		assert_ptr_equal(run, page_of(c, cxlshm_id(f->client, held[1])));
+		bin = run->bin;
+		run->bin = bins[i];
+		assert_int_equal(cxlshm_release(f->client, held[0]), 0);	/* adopts it */
+		if (!i)
+			assert_int_equal(cxlshm_release(f->client, held[1]), 0);
+		page_sweep(c, 0);
+		while (!cxlshm_alloc(f->client, 100, &ref))
+			memset(cxlshm_ptr(f->client, ref), 1, 100);
+		if (i)
+			assert_int_equal(*(char *)cxlshm_ptr(f->client, held[1]), 0x5a);
+		run->bin = bin;
+		assert_int_equal(cxlshm_leave(f->client), 0);
+		f->client = NULL;
+		assert_int_equal(cxlshm_leave(first), 0);
+		fixture_free(f);
+	}
+}
+
+/* A block said to be larger than its run: who frees it zeroes nothing behind the run. */
+static void a_block_ends_where_its_run_does(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	struct client *c = (struct client *)f->client;
+	struct cxlshm_client *other;
+	cxlshm_ref ref, next, large;
+	struct page_fmt *run;
+	uint64_t token;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &other), 0);
+	assert_int_equal(cxlshm_alloc(f->client, 5000, &ref), 0);
+	run = page_of(c, cxlshm_id(f->client, ref));
+	assert_int_equal(cxlshm_alloc(f->client, 7000, &next), 0);
+	memset(cxlshm_ptr(f->client, next), 0x5a, 7000);
+	assert_int_equal(cxlshm_alloc(f->client, 500000, &large), 0);
+	memset(cxlshm_ptr(f->client, large), 0x5a, 500000);
+	assert_true(cxlshm_id(f->client, next) > cxlshm_id(f->client, ref));
+	assert_true(cxlshm_id(f->client, large) > cxlshm_id(f->client, ref));
+	assert_int_equal(cxlshm_export(f->client, ref, &token), 0);
+	assert_int_equal(cxlshm_import(other, token, &ref), 0);
+	run->block_bytes += 1ull << 40;
+	assert_int_equal(cxlshm_release(other, ref), 0);
+	run->block_bytes -= 1ull << 40;
+	assert_int_equal(*(char *)cxlshm_ptr(f->client, next), 0x5a);
+	assert_int_equal(*(char *)cxlshm_ptr(f->client, large), 0x5a);
+	assert_int_equal(cxlshm_leave(other), 0);
+	fixture_free(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -248,10 +425,14 @@ int main(void)
 		cmocka_unit_test(two_clients_never_get_the_same),
 		cmocka_unit_test(an_orphan_is_adopted_by_one),
 		cmocka_unit_test(an_orphan_is_found_after_a_death),
-		cmocka_unit_test(an_orphan_is_found_without_a_hint),
+		cmocka_unit_test(an_orphan_without_a_hint_is_found_before_the_pool_is_full),
 		cmocka_unit_test(a_span_is_contiguous_and_goes_whole),
 		cmocka_unit_test(a_span_to_the_pools_end_is_given_back_after_a_death),
 		cmocka_unit_test(memory_stays_while_somebody_reads),
+		cmocka_unit_test(a_dirty_segment_is_trimmed_though_a_trimmer_died),
+		cmocka_unit_test(a_span_that_is_none_is_not_believed),
+		cmocka_unit_test(runs_of_a_damaged_table_are_kept),
+		cmocka_unit_test(a_block_ends_where_its_run_does),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
