@@ -11,13 +11,15 @@
  * writev (fuse_session_custom_io): read_request() remembers the flags in the kernel's INIT request, and
  * write_reply() adds FUSE_INIT_EXT, FUSE_PASSTHROUGH and max_stack_depth to the answer.  The kernel acts
  * on that answer before writev(2) returns, so that a trial backing file right after it says whether
- * backing files really work here.
+ * backing files really work here.  The kernel sends other requests from that moment on, and other threads have
+ * them, and the program that waits for the mount, before the trial is over: they wait for it (passthrough_ready()).
  *
  * FUSE_HANDLE_KILLPRIV_V2 goes along with it.  Without it the kernel asks us for security.capability
  * before every write, also before writes that otherwise never come near us: 20 us instead of 1.
  *
  * Threads: INIT is the first request, and no other one is sent before it is answered; state is written
- * by the thread that answers it and read with acquire by all others.
+ * by the thread that answers it, which holds the mutex from before the answer until the trial is over, and read with
+ * acquire by all others.
  */
 #include "passthrough.h"
 
@@ -25,6 +27,7 @@
 #include <fcntl.h>
 #include <linux/fuse.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,6 +58,7 @@ enum pt_state { PT_UNKNOWN, PT_READY, PT_REFUSED };
 
 struct passthrough {
 	_Atomic int state;	/* enum pt_state */
+	pthread_mutex_t trying;	/* held while the kernel is being asked; taken before a lane's mutex never, behind one perhaps */
 	bool privileged;	/* W: passthrough_mount(), before the loop */
 	bool mounted;	/* by us, not through libfuse; W: the same */
 	char *mountpoint;
@@ -68,8 +72,10 @@ struct passthrough *passthrough_new(void)
 {
 	struct passthrough *pt = calloc(1, sizeof(*pt));
 
-	if (pt)
+	if (pt) {
+		pthread_mutex_init(&pt->trying, NULL);
 		pt->why = "the kernel has not been asked yet";
+	}
 	return pt;
 }
 
@@ -78,6 +84,7 @@ void passthrough_free(struct passthrough *pt)
 	if (pt) {
 		free(pt->mountpoint);
 		free(pt->trial);
+		pthread_mutex_destroy(&pt->trying);
 	}
 	free(pt);
 }
@@ -250,11 +257,12 @@ static ssize_t write_init_reply(struct passthrough *pt, int fd, struct iovec *io
 	reply.init.flags |= (uint32_t)(PT_INIT_EXT | (pt->kernel_flags & PT_HANDLE_KILLPRIV_V2));
 	reply.init.flags2 |= (uint32_t)(PT_PASSTHROUGH >> 32);
 	reply.init.max_stack_depth = PT_STACK_DEPTH;
+	pthread_mutex_lock(&pt->trying);
 	sent = write(fd, &reply, sizeof(reply));
-	if (sent < 0)
-		return sent;
-	try_backing(pt, fd);
-	return (ssize_t)(iov[0].iov_len + iov[1].iov_len);
+	if (sent >= 0)
+		try_backing(pt, fd);
+	pthread_mutex_unlock(&pt->trying);
+	return sent < 0 ? sent : (ssize_t)(iov[0].iov_len + iov[1].iov_len);
 }
 
 static ssize_t write_reply(int fd, struct iovec *iov, int count, void *userdata)
@@ -418,8 +426,12 @@ void passthrough_unmount(struct passthrough *pt, struct fuse_session *session)
 
 bool passthrough_ready(struct passthrough *pt, struct fuse_session *session)
 {
-	if (atomic_load_explicit(&pt->state, memory_order_acquire) == PT_UNKNOWN)
-		settle(pt, fuse_session_fd(session));
+	if (atomic_load_explicit(&pt->state, memory_order_acquire) == PT_UNKNOWN) {
+		pthread_mutex_lock(&pt->trying);
+		if (atomic_load_explicit(&pt->state, memory_order_acquire) == PT_UNKNOWN)
+			settle(pt, fuse_session_fd(session));
+		pthread_mutex_unlock(&pt->trying);
+	}
 	return atomic_load_explicit(&pt->state, memory_order_acquire) == PT_READY;
 }
 

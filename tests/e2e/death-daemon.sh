@@ -67,7 +67,7 @@ note "mounted again in $(($(now_ms) - start)) ms"
 list "$MNT" >"$E2E_DIR/after"
 check "every name, mode, size, time and link is there" diff "$E2E_DIR/before" "$E2E_DIR/after"
 same "the xattr too" "$(xattr "$MNT/link" user.note)" kept
-same "the bytes have the stores made meanwhile" "$(dd if="$MNT/link" bs=1 skip=10 count=12 status=none | tr -d '\0' | cut -c 1-4)" MAPS
+same "the bytes have the stores made meanwhile" "$(dd if="$MNT/link" bs=1 skip=10 count=4 status=none)" MAPS
 check "and otherwise those from before" cmp <(tail -c +101 "$E2E_DIR/data") <(tail -c +101 "$MNT/link")
 same "size and links of the one written meanwhile" "$(stat -c '%s %h' "$MNT/link")" "3000000 2"
 same "each small file" "$(cat "$MNT"/a/file* | sort -n | uniq | wc -l)" 200
