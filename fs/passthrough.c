@@ -58,7 +58,7 @@ enum pt_state { PT_UNKNOWN, PT_READY, PT_REFUSED };
 
 struct passthrough {
 	_Atomic int state;	/* enum pt_state */
-	pthread_mutex_t trying;	/* held while the kernel is being asked; taken before a lane's mutex never, behind one perhaps */
+	pthread_mutex_t trying;	/* held while the kernel is being asked; a lane may be locked by who waits for it */
 	bool privileged;	/* W: passthrough_mount(), before the loop */
 	bool mounted;	/* by us, not through libfuse; W: the same */
 	char *mountpoint;

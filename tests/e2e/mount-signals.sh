@@ -55,6 +55,22 @@ check "STOPPING=1 is told" wait_until 5 grep -q STOPPING=1 "$LOG.notify"
 kill "$notify" 2>/dev/null
 wait "$notify" 2>/dev/null
 
+# The trial that tells whether passthrough works comes after the kernel has the mount's first answer.  Made slow, it must
+# not let anybody see a mount that has none.
+mount_pool
+passthrough && umount "$MNT" && wait_until 10 'test -z "$(daemon_of "$MNT")"' && command -v strace >/dev/null &&
+	strace -D -f -qq -o /dev/null true 2>/dev/null && {
+	check "a mount whose first backing file takes long" strace -D -f -qq -o /dev/null -e trace=ioctl -e inject=ioctl:delay_enter=1000000:when=1 \
+		mount.cxlshm "$POOL" "$MNT"
+	same "says nothing of a lack of passthrough" "$(cat "$LOG")" ""
+	check "and maps from the beginning" python3 -c '
+import mmap, sys
+f = open(sys.argv[1] + "/mapped", "w+b")
+f.truncate(4096)
+mmap.mmap(f.fileno(), 0)[0:2] = b"ok"' "$MNT"
+}
+mounted "$MNT" && check "umount" unmount_pool
+
 mount_pool
 pid=$(daemon_of "$MNT")
 same "the daemon keeps no terminal or pipe" "$(readlink "/proc/$pid/fd/0" "/proc/$pid/fd/1" "/proc/$pid/fd/2" | sort -u)" /dev/null
