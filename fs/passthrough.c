@@ -34,6 +34,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -61,6 +63,7 @@ struct passthrough {
 	pthread_mutex_t trying;	/* held while the kernel is being asked; a lane may be locked by who waits for it */
 	bool privileged;	/* W: passthrough_mount(), before the loop */
 	bool mounted;	/* by us, not through libfuse; W: the same */
+	dev_t mount_device;	/* of the mount; 0: not known; W: the same */
 	char *mountpoint;
 	char *trial;	/* a file of the pool, to try a backing file with; W: the same */
 	uint64_t init_unique;	/* of the INIT request; W: the thread that read it */
@@ -373,6 +376,15 @@ static int mount_kernel(const struct options *options)
 	return device;
 }
 
+/* The device number of what is mounted at path, without a request to who serves it; 0: not known. */
+static dev_t device_at(const char *path)
+{
+	struct statx st;
+
+	return statx(AT_FDCWD, path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0, &st) ? 0 :
+	       makedev(st.stx_dev_major, st.stx_dev_minor);
+}
+
 int passthrough_mount(struct passthrough *pt, struct fuse_session *session, const struct options *options)
 {
 	int device = -EPERM, rc;
@@ -395,8 +407,11 @@ int passthrough_mount(struct passthrough *pt, struct fuse_session *session, cons
 		rc = fuse_session_mount(session, options->mountpoint) ? -EPERM : 0;
 		if (rc)
 			fprintf(stderr, "cxlshmfs: %s: fusermount3 could not mount\n", options->mountpoint);
+		else
+			pt->mount_device = device_at(pt->mountpoint);
 		return rc;
 	}
+	pt->mount_device = device_at(pt->mountpoint);
 	pt->privileged = true;
 	pt->mounted = true;
 	rc = attach_session(pt, session, device);
@@ -413,13 +428,18 @@ void passthrough_unmount(struct passthrough *pt, struct fuse_session *session)
 {
 	struct pollfd device = {.fd = fuse_session_fd(session)};
 
+	/*
+	 * The kernel says POLLERR once it is unmounted.  After a umount -l it does not while anybody uses the old mount; another
+	 * one may be there by then.  Both have their own device number, for ours is not given back before.
+	 */
+	if (poll(&device, 1, 0) == 1 && (device.revents & POLLERR))
+		return;
+	if (pt->mount_device && device_at(pt->mountpoint) != pt->mount_device)
+		return;
 	if (!pt->mounted) {
 		fuse_session_unmount(session);
 		return;
 	}
-	/* The kernel says POLLERR once it is unmounted; what is mounted there then is not ours. */
-	if (poll(&device, 1, 0) == 1 && (device.revents & POLLERR))
-		return;
 	umount2(pt->mountpoint, MNT_DETACH);
 	pt->mounted = false;
 }

@@ -79,5 +79,21 @@ check "it has left this one" test "$(ps -o sid= -p "$pid" | tr -d ' ')" != "$(ps
 kill "$pid"
 check "SIGTERM to the daemonised one unmounts" wait_until 10 'test -z "$(ls -A "$MNT" 2>/dev/null)"'
 check "and it goes" wait_until 10 test ! -e "/proc/$pid"
+
+# A daemon whose mount was taken away with umount -l, and that somebody still uses, does not touch the next one.
+mount_pool
+pid=$(daemon_of "$MNT")
+(cd "$MNT" && exec sleep 60) &
+user=$!
+wait_until 10 'test "$(readlink "/proc/$user/cwd")" = "$MNT"'
+check "umount -l of a mount in use" umount -l "$MNT"
+mount_pool
+kill "$pid"
+check "SIGTERM to its daemon ends it" wait_until 10 test ! -e "/proc/$pid"
+check "the new mount stays" mounted "$MNT"
+check "and answers" stat "$MNT/.cxlshm/pool"
+kill "$user"
+wait "$user" 2>/dev/null
+mounted "$MNT" && check "umount" unmount_pool
 check "nothing is left mounted" test -z "$(grep " $MNT " /proc/self/mounts)"
 finish
