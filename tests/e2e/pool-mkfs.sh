@@ -72,6 +72,13 @@ same "fsck of a pool with a stray extent: 4" "$rc" 4
 check_status "fsck --repair mends it: 1" 1 fsck.cxlshm --repair "$POOL"
 check_status "and then it is clean: 0" 0 fsck.cxlshm "$POOL"
 
+# What it has to say must not go to the file that has the number of the missing standard output: the heap.
+for n in $(seq 100 199); do : >"$POOL/x/fffffffffffff$n"; done
+before=$(cksum <"$POOL/heap")
+check_status "fsck without standard input and output: 8" 8 bash -c 'exec fsck.cxlshm -v "$1" <&- >&-' - "$POOL"
+same "leaves the heap alone" "$(cksum <"$POOL/heap")" "$before"
+rm "$POOL"/x/fffffffffffff???
+
 check "a pool to be left by a dead daemon" mkfs.cxlshm --plain --size=32M "$E2E_DIR/d"
 pools+=("$E2E_DIR/d")
 mount_pool "$E2E_DIR/d"
