@@ -71,7 +71,16 @@ mmap.mmap(f.fileno(), 0)[0:2] = b"ok"' "$MNT"
 }
 mounted "$MNT" && check "umount" unmount_pool
 
+check "a mount without standard input, output and error" bash -c 'exec timeout 20 mount.cxlshm "$1" "$2" <&- >&- 2>&-' - "$POOL" "$MNT"
+check "works" bash -c 'cp /etc/passwd "$1/closed" && cmp /etc/passwd "$1/closed"' - "$MNT"
+check "umount" timeout 20 umount "$MNT"
+check "its daemon goes" wait_until 10 'test -z "$(daemon_of "$MNT")"'
+
+exec {lock}>"$E2E_DIR/lock"
+flock "$lock"
 mount_pool
+exec {lock}>&-
+check "the daemon keeps nothing open that its starter had open" flock -n "$E2E_DIR/lock" true
 pid=$(daemon_of "$MNT")
 same "the daemon keeps no terminal or pipe" "$(readlink "/proc/$pid/fd/0" "/proc/$pid/fd/1" "/proc/$pid/fd/2" | sort -u)" /dev/null
 same "its working directory pins nothing" "$(readlink "/proc/$pid/cwd")" /
