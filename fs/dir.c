@@ -197,10 +197,14 @@ static int rename_directory(struct fs *fs, struct inode *old_parent, const char 
 {
 	cxlshm_ref old_ref, new_ref;
 	struct lane *lane;
-	int rc = lane_side_begin(&fs->lanes, old_parent->ref, new_parent->ref, &lane, &old_ref, &new_ref);
+	int rc;
 
-	if (rc)
+	/* Without a side lane, for want of a client slot say, everybody waits with it. */
+	if (lane_side_begin(&fs->lanes, old_parent->ref, new_parent->ref, &lane, &old_ref, &new_ref)) {
+		rc = cxlshm_rename(lane_lock(&fs->lanes), old_parent->ref, old_name, new_parent->ref, new_name, flags);
+		lane_unlock(&fs->lanes);
 		return rc;
+	}
 	rc = cxlshm_rename(lane->client, old_ref, old_name, new_ref, new_name, flags);
 	lane_side_end(lane, old_ref, new_ref);
 	return rc;

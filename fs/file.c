@@ -122,6 +122,7 @@ static uint64_t idle_begin(struct fs *fs, struct inode *inode, cxlshm_ref ref)
 {
 	uint64_t now = now_ns(), token = 0;
 	struct cxlshm_stat st;
+	int rc;
 
 	inode->idle_ref = ref;
 	inode->idle_due_ns = now + IDLE_MS * MS;
@@ -131,12 +132,12 @@ static uint64_t idle_begin(struct fs *fs, struct inode *inode, cxlshm_ref ref)
 	inode->idle_link = &fs->idle;
 	fs->idle = inode;
 	fs->idle_count++;
-	if (cxlshm_stat(fs->lanes.names.client, ref, &st) || !st.links) {
-		if (!idle_look(fs, inode, now, &token))
-			return token;
-	} else {
+	rc = cxlshm_stat(fs->lanes.names.client, ref, &st);
+	/* It may have grown past us, and its size decides where it is freed. */
+	if (!rc)
 		inode->size_bytes = st.size_bytes;
-	}
+	if ((rc || !st.links) && !idle_look(fs, inode, now, &token))
+		return token;
 	wake(fs, inode->idle_due_ns);
 	return 0;
 }

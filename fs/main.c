@@ -206,6 +206,26 @@ unmount:
 	return status;
 }
 
+/* What is opened later must not get the numbers of standard input, output and error, which detach() closes. */
+static void open_stdio(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* What whoever started us has open, a lock file or a directory of another mount, is not ours to keep open. */
+static void close_inherited(int pipe_fd)
+{
+	if (pipe_fd > STDERR_FILENO + 1)
+		close_range(STDERR_FILENO + 1, (unsigned)pipe_fd - 1, 0);
+	close_range((unsigned)pipe_fd + 1, ~0u, 0);
+}
+
 /* Everything behind the fork.  Returns an exit status; says on stderr why it is not 0. */
 static int run(const struct options *options, int pipe_fd)
 {
@@ -251,6 +271,7 @@ int main(int argc, char **argv)
 	int pipe_fds[2] = {-1, -1}, status;
 	pid_t pid;
 
+	open_stdio();
 	status = options_parse(&options, argc, argv);
 	if (status < 0)
 		status = options_resolve(&options);
@@ -272,7 +293,7 @@ int main(int argc, char **argv)
 		close(pipe_fds[1]);
 		status = wait_for_daemon(pid, pipe_fds[0]);
 	} else {
-		close(pipe_fds[0]);
+		close_inherited(pipe_fds[1]);
 		setsid();
 		status = run(&options, pipe_fds[1]);
 	}

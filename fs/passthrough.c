@@ -11,13 +11,15 @@
  * writev (fuse_session_custom_io): read_request() remembers the flags in the kernel's INIT request, and
  * write_reply() adds FUSE_INIT_EXT, FUSE_PASSTHROUGH and max_stack_depth to the answer.  The kernel acts
  * on that answer before writev(2) returns, so that a trial backing file right after it says whether
- * backing files really work here.
+ * backing files really work here.  The kernel sends other requests from that moment on, and other threads have
+ * them, and the program that waits for the mount, before the trial is over: they wait for it (passthrough_ready()).
  *
  * FUSE_HANDLE_KILLPRIV_V2 goes along with it.  Without it the kernel asks us for security.capability
  * before every write, also before writes that otherwise never come near us: 20 us instead of 1.
  *
  * Threads: INIT is the first request, and no other one is sent before it is answered; state is written
- * by the thread that answers it and read with acquire by all others.
+ * by the thread that answers it, which holds the mutex from before the answer until the trial is over, and read with
+ * acquire by all others.
  */
 #include "passthrough.h"
 
@@ -25,12 +27,15 @@
 #include <fcntl.h>
 #include <linux/fuse.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -55,8 +60,10 @@ enum pt_state { PT_UNKNOWN, PT_READY, PT_REFUSED };
 
 struct passthrough {
 	_Atomic int state;	/* enum pt_state */
+	pthread_mutex_t trying;	/* held while the kernel is being asked; a lane may be locked by who waits for it */
 	bool privileged;	/* W: passthrough_mount(), before the loop */
 	bool mounted;	/* by us, not through libfuse; W: the same */
+	dev_t mount_device;	/* of the mount; 0: not known; W: the same */
 	char *mountpoint;
 	char *trial;	/* a file of the pool, to try a backing file with; W: the same */
 	uint64_t init_unique;	/* of the INIT request; W: the thread that read it */
@@ -68,8 +75,10 @@ struct passthrough *passthrough_new(void)
 {
 	struct passthrough *pt = calloc(1, sizeof(*pt));
 
-	if (pt)
+	if (pt) {
+		pthread_mutex_init(&pt->trying, NULL);
 		pt->why = "the kernel has not been asked yet";
+	}
 	return pt;
 }
 
@@ -78,6 +87,7 @@ void passthrough_free(struct passthrough *pt)
 	if (pt) {
 		free(pt->mountpoint);
 		free(pt->trial);
+		pthread_mutex_destroy(&pt->trying);
 	}
 	free(pt);
 }
@@ -250,11 +260,12 @@ static ssize_t write_init_reply(struct passthrough *pt, int fd, struct iovec *io
 	reply.init.flags |= (uint32_t)(PT_INIT_EXT | (pt->kernel_flags & PT_HANDLE_KILLPRIV_V2));
 	reply.init.flags2 |= (uint32_t)(PT_PASSTHROUGH >> 32);
 	reply.init.max_stack_depth = PT_STACK_DEPTH;
+	pthread_mutex_lock(&pt->trying);
 	sent = write(fd, &reply, sizeof(reply));
-	if (sent < 0)
-		return sent;
-	try_backing(pt, fd);
-	return (ssize_t)(iov[0].iov_len + iov[1].iov_len);
+	if (sent >= 0)
+		try_backing(pt, fd);
+	pthread_mutex_unlock(&pt->trying);
+	return sent < 0 ? sent : (ssize_t)(iov[0].iov_len + iov[1].iov_len);
 }
 
 static ssize_t write_reply(int fd, struct iovec *iov, int count, void *userdata)
@@ -365,6 +376,15 @@ static int mount_kernel(const struct options *options)
 	return device;
 }
 
+/* The device number of what is mounted at path, without a request to who serves it; 0: not known. */
+static dev_t device_at(const char *path)
+{
+	struct statx st;
+
+	return statx(AT_FDCWD, path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0, &st) ? 0 :
+	       makedev(st.stx_dev_major, st.stx_dev_minor);
+}
+
 int passthrough_mount(struct passthrough *pt, struct fuse_session *session, const struct options *options)
 {
 	int device = -EPERM, rc;
@@ -387,8 +407,11 @@ int passthrough_mount(struct passthrough *pt, struct fuse_session *session, cons
 		rc = fuse_session_mount(session, options->mountpoint) ? -EPERM : 0;
 		if (rc)
 			fprintf(stderr, "cxlshmfs: %s: fusermount3 could not mount\n", options->mountpoint);
+		else
+			pt->mount_device = device_at(pt->mountpoint);
 		return rc;
 	}
+	pt->mount_device = device_at(pt->mountpoint);
 	pt->privileged = true;
 	pt->mounted = true;
 	rc = attach_session(pt, session, device);
@@ -405,21 +428,30 @@ void passthrough_unmount(struct passthrough *pt, struct fuse_session *session)
 {
 	struct pollfd device = {.fd = fuse_session_fd(session)};
 
+	/*
+	 * The kernel says POLLERR once it is unmounted.  After a umount -l it does not while anybody uses the old mount; another
+	 * one may be there by then.  Both have their own device number, for ours is not given back before.
+	 */
+	if (poll(&device, 1, 0) == 1 && (device.revents & POLLERR))
+		return;
+	if (pt->mount_device && device_at(pt->mountpoint) != pt->mount_device)
+		return;
 	if (!pt->mounted) {
 		fuse_session_unmount(session);
 		return;
 	}
-	/* The kernel says POLLERR once it is unmounted; what is mounted there then is not ours. */
-	if (poll(&device, 1, 0) == 1 && (device.revents & POLLERR))
-		return;
 	umount2(pt->mountpoint, MNT_DETACH);
 	pt->mounted = false;
 }
 
 bool passthrough_ready(struct passthrough *pt, struct fuse_session *session)
 {
-	if (atomic_load_explicit(&pt->state, memory_order_acquire) == PT_UNKNOWN)
-		settle(pt, fuse_session_fd(session));
+	if (atomic_load_explicit(&pt->state, memory_order_acquire) == PT_UNKNOWN) {
+		pthread_mutex_lock(&pt->trying);
+		if (atomic_load_explicit(&pt->state, memory_order_acquire) == PT_UNKNOWN)
+			settle(pt, fuse_session_fd(session));
+		pthread_mutex_unlock(&pt->trying);
+	}
 	return atomic_load_explicit(&pt->state, memory_order_acquire) == PT_READY;
 }
 

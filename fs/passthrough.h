@@ -33,7 +33,7 @@ void passthrough_free(struct passthrough *pt);
  */
 int passthrough_mount(struct passthrough *pt, struct fuse_session *session, const struct options *options);
 
-/* Unmount, unless that has happened already. */
+/* Unmount, unless that has happened already, whatever is mounted there now. */
 void passthrough_unmount(struct passthrough *pt, struct fuse_session *session);
 
 /* Choose what to ask the kernel for. */

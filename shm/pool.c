@@ -158,14 +158,31 @@ fail:
 	return rc;
 }
 
+/*
+ * Away from the numbers of standard input, output and error, where a program that was started without them has its
+ * messages written: to the superblock, if the heap were there.
+ */
+static int above_stdio(int fd)
+{
+	int high, saved;
+
+	if (fd < 0 || fd > STDERR_FILENO)
+		return fd;
+	high = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	saved = errno;
+	close(fd);
+	errno = saved;
+	return high;
+}
+
 /* The descriptor must be in the list before a fork() can copy it. */
 static int heap_open_listed(struct pool *pool, int flags, mode_t mode)
 {
 	int rc = 0;
 
 	pthread_mutex_lock(&open_pools.lock);
-	pool->heap_fd = openat(pool->dir_fd, HEAP, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
-			       mode);
+	pool->heap_fd = above_stdio(openat(pool->dir_fd, HEAP, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
+					   mode));
 	if (pool->heap_fd < 0)
 		rc = -errno;
 	pthread_mutex_unlock(&open_pools.lock);

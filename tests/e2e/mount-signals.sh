@@ -55,7 +55,32 @@ check "STOPPING=1 is told" wait_until 5 grep -q STOPPING=1 "$LOG.notify"
 kill "$notify" 2>/dev/null
 wait "$notify" 2>/dev/null
 
+# The trial that tells whether passthrough works comes after the kernel has the mount's first answer.  Made slow, it must
+# not let anybody see a mount that has none.
 mount_pool
+passthrough && umount "$MNT" && wait_until 10 'test -z "$(daemon_of "$MNT")"' && command -v strace >/dev/null &&
+	strace -D -f -qq -o /dev/null true 2>/dev/null && {
+	check "a mount whose first backing file takes long" strace -D -f -qq -o /dev/null -e trace=ioctl -e inject=ioctl:delay_enter=1000000:when=1 \
+		mount.cxlshm "$POOL" "$MNT"
+	same "says nothing of a lack of passthrough" "$(cat "$LOG")" ""
+	check "and maps from the beginning" python3 -c '
+import mmap, sys
+f = open(sys.argv[1] + "/mapped", "w+b")
+f.truncate(4096)
+mmap.mmap(f.fileno(), 0)[0:2] = b"ok"' "$MNT"
+}
+mounted "$MNT" && check "umount" unmount_pool
+
+check "a mount without standard input, output and error" bash -c 'exec timeout 20 mount.cxlshm "$1" "$2" <&- >&- 2>&-' - "$POOL" "$MNT"
+check "works" bash -c 'cp /etc/passwd "$1/closed" && cmp /etc/passwd "$1/closed"' - "$MNT"
+check "umount" timeout 20 umount "$MNT"
+check "its daemon goes" wait_until 10 'test -z "$(daemon_of "$MNT")"'
+
+exec {lock}>"$E2E_DIR/lock"
+flock "$lock"
+mount_pool
+exec {lock}>&-
+check "the daemon keeps nothing open that its starter had open" flock -n "$E2E_DIR/lock" true
 pid=$(daemon_of "$MNT")
 same "the daemon keeps no terminal or pipe" "$(readlink "/proc/$pid/fd/0" "/proc/$pid/fd/1" "/proc/$pid/fd/2" | sort -u)" /dev/null
 same "its working directory pins nothing" "$(readlink "/proc/$pid/cwd")" /
@@ -63,5 +88,21 @@ check "it has left this one" test "$(ps -o sid= -p "$pid" | tr -d ' ')" != "$(ps
 kill "$pid"
 check "SIGTERM to the daemonised one unmounts" wait_until 10 'test -z "$(ls -A "$MNT" 2>/dev/null)"'
 check "and it goes" wait_until 10 test ! -e "/proc/$pid"
+
+# A daemon whose mount was taken away with umount -l, and that somebody still uses, does not touch the next one.
+mount_pool
+pid=$(daemon_of "$MNT")
+(cd "$MNT" && exec sleep 60) &
+user=$!
+wait_until 10 'test "$(readlink "/proc/$user/cwd")" = "$MNT"'
+check "umount -l of a mount in use" umount -l "$MNT"
+mount_pool
+kill "$pid"
+check "SIGTERM to its daemon ends it" wait_until 10 test ! -e "/proc/$pid"
+check "the new mount stays" mounted "$MNT"
+check "and answers" stat "$MNT/.cxlshm/pool"
+kill "$user"
+wait "$user" 2>/dev/null
+mounted "$MNT" && check "umount" unmount_pool
 check "nothing is left mounted" test -z "$(grep " $MNT " /proc/self/mounts)"
 finish

@@ -25,6 +25,11 @@ done
 check "--mode, --group, --clients" mkfs.cxlshm --plain --size=32M --mode=0600 --group="$(getent group nogroup | cut -d: -f1)" --clients=8 "$E2E_DIR/b"
 pools+=("$E2E_DIR/b")
 same "the mode and the group" "$(stat -c %a:%G "$E2E_DIR/b/heap")" 600:nogroup
+check "--clients=1" mkfs.cxlshm --plain --size=32M --clients=1 "$E2E_DIR/one"
+pools+=("$E2E_DIR/one")
+check "one client is enough to move a directory, and to grow and delete a large file" bash -c 'mount.cxlshm "$1" "$2" && cd "$2" &&
+	mkdir -p a/b c && python3 -c "import os; os.rename(\"a/b\", \"c/b\")" && test -d c/b && truncate -s 16M large && rm large' - "$E2E_DIR/one" "$MNT"
+check "umount" unmount_pool "$MNT"
 check "--failure-domain=host" mkfs.cxlshm --plain --size=32M --failure-domain=host "$E2E_DIR/c"
 pools+=("$E2E_DIR/c")
 # fsync reads the file through a mapping there, to write its lines back; the kernel keeps one mount's calls apart, not two.
@@ -66,6 +71,13 @@ fsck.cxlshm "$POOL" >"$LOG" 2>&1 || rc=$?
 same "fsck of a pool with a stray extent: 4" "$rc" 4
 check_status "fsck --repair mends it: 1" 1 fsck.cxlshm --repair "$POOL"
 check_status "and then it is clean: 0" 0 fsck.cxlshm "$POOL"
+
+# What it has to say must not go to the file that has the number of the missing standard output: the heap.
+for n in $(seq 100 199); do : >"$POOL/x/fffffffffffff$n"; done
+before=$(cksum <"$POOL/heap")
+check_status "fsck without standard input and output: 8" 8 bash -c 'exec fsck.cxlshm -v "$1" <&- >&-' - "$POOL"
+same "leaves the heap alone" "$(cksum <"$POOL/heap")" "$before"
+rm "$POOL"/x/fffffffffffff???
 
 check "a pool to be left by a dead daemon" mkfs.cxlshm --plain --size=32M "$E2E_DIR/d"
 pools+=("$E2E_DIR/d")
