@@ -276,10 +276,10 @@ int cxlshm_field_swap(struct cxlshm_client *client, cxlshm_ref holder, uint32_t 
 	struct a64 *slot;
 	int rc = find_slot(c, holder, index, 0, &slot);
 
-	if (!rc)
-		rc = row_of_whole(c, *ref, &row);
 	if (!rc && a64_load_acquire(slot) && !off_is_object(c->pool, a64_load_acquire(slot)))
 		rc = -EUCLEAN;
+	if (!rc)
+		rc = row_of_whole(c, *ref, &row);
 	if (rc)
 		return rc;
 	ref_exchange_private(c, row, slot);

@@ -228,6 +228,24 @@ static void references_find_room_that_a_dead_client_holds(void **state)
 	fixture_free(f);
 }
 
+/* A field of a damaged pool is refused, and the row taken for what was in it is not lost. */
+static void a_field_that_leads_nowhere_takes_no_row(void **state)
+{
+	struct fixture *f = fixture_new(1 << 20, 4);
+	struct client *c = (struct client *)f->client;
+	cxlshm_ref holder, ref = 0;
+	struct a64 *field;
+
+	(void)state;
+	assert_int_equal(cxlshm_alloc_with(f->client, 16, 1, 0, &holder), 0);
+	field = cxlshm_ptr(f->client, holder);
+	a64_store_relaxed(field, 8);
+	for (uint64_t i = 0; i < c->pool->heap_bytes / sizeof(struct root_fmt); i++)
+		assert_int_equal(cxlshm_field_swap(f->client, holder, 0, &ref), -EUCLEAN);
+	a64_store_relaxed(field, 0);
+	fixture_free(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -240,6 +258,7 @@ int main(void)
 		cmocka_unit_test(trees_and_wide_objects_go_whole),
 		cmocka_unit_test(exports_are_taken_once),
 		cmocka_unit_test(references_find_room_that_a_dead_client_holds),
+		cmocka_unit_test(a_field_that_leads_nowhere_takes_no_row),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
