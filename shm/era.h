@@ -75,6 +75,7 @@ static inline void era_store(struct client *c, struct a128 *word, uint64_t old_s
 static inline void era_bump_if(struct client *c, int host)
 {
 	a64_store_release(c->era_word, client_era(c) + 1);
+	fence_compiler();	/* the next record is filled with plain stores: not before this one counts no more */
 	persist_if(host, c->era_word, sizeof(*c->era_word));
 	CRASH_POINT(c, era, bumped);
 }
