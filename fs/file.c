@@ -441,20 +441,37 @@ ssize_t file_write(struct fs *fs, struct handle *handle, const char *bytes, size
 	return length < 0 ? -errno : length;
 }
 
+/*
+ * A descriptor of the inode's extent, to be held while its size or what is reserved changes: the library opens it, too, and
+ * would wait with a lane locked for a client that was stopped in a probe.  While this one is open there is no probe.
+ */
+static int keep_open(struct fs *fs, struct inode *inode)
+{
+	int fd;
+
+	lane_lock(&fs->lanes);
+	fd = extent_open(fs, inode->ref, O_RDWR);
+	lane_unlock(&fs->lanes);
+	return fd;
+}
+
 /* Set a file object's size, on a side lane if that may take long. */
 static int resize(struct fs *fs, struct inode *inode, uint64_t size_bytes, uint64_t change)
 {
+	int fd = keep_open(fs, inode), rc;
 	struct lane *lane;
 	cxlshm_ref ref;
-	int rc;
 
+	if (fd < 0)
+		return fd;
 	if (change > LANE_LONG_BYTES && !lane_side_begin(&fs->lanes, inode->ref, 0, &lane, &ref, NULL)) {
 		rc = cxlshm_resize(lane->client, ref, size_bytes);
 		lane_side_end(lane, ref, 0);
-		return rc;
+	} else {
+		rc = cxlshm_resize(lane_lock(&fs->lanes), inode->ref, size_bytes);
+		lane_unlock(&fs->lanes);
 	}
-	rc = cxlshm_resize(lane_lock(&fs->lanes), inode->ref, size_bytes);
-	lane_unlock(&fs->lanes);
+	close(fd);
 	return rc;
 }
 
@@ -491,7 +508,7 @@ int file_reserve(struct fs *fs, struct inode *inode, int mode, uint64_t offset, 
 {
 	struct lane *lane;
 	cxlshm_ref ref;
-	int rc;
+	int fd, rc;
 
 	if (inode->kind != CXLSHM_KIND_FILE)
 		return -EOPNOTSUPP;
@@ -500,13 +517,17 @@ int file_reserve(struct fs *fs, struct inode *inode, int mode, uint64_t offset, 
 		if (rc)
 			return rc;
 	}
+	fd = keep_open(fs, inode);
+	if (fd < 0)
+		return fd;
 	if (length > LANE_LONG_BYTES && !lane_side_begin(&fs->lanes, inode->ref, 0, &lane, &ref, NULL)) {
 		rc = reserve(lane->client, ref, mode, offset, length);
 		lane_side_end(lane, ref, 0);
-		return rc;
+	} else {
+		rc = reserve(lane_lock(&fs->lanes), inode->ref, mode, offset, length);
+		lane_unlock(&fs->lanes);
 	}
-	rc = reserve(lane_lock(&fs->lanes), inode->ref, mode, offset, length);
-	lane_unlock(&fs->lanes);
+	close(fd);
 	return rc;
 }
 

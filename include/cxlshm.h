@@ -468,7 +468,8 @@ int cxlshm_unmap(struct cxlshm_client *client, void *address);
  * caller's to close; or a negative errno.  It holds no reference: keep one. */
 int cxlshm_extent_open(struct cxlshm_client *client, cxlshm_ref ref, int flags);
 
-/* 1 if any process maps the extent or has a descriptor of it open, else 0; or a negative errno. */
+/* 1 if any process maps the extent or has a descriptor of it open (or asks this very question), else 0; or a negative
+ * errno.  Waits for nobody. */
 int cxlshm_extent_busy(struct cxlshm_client *client, cxlshm_ref ref);
 
 /*

@@ -331,7 +331,7 @@ static int check_options(const struct request *r)
 static int make_pool(const struct request *r)
 {
 	char program[PATH_MAX + 64], *size = NULL, *numa = NULL;
-	char *argv[8];
+	char *argv[9];
 	int n = 0, rc;
 
 	if (asprintf(&size, "--size=%s", r->size) < 0 ||
@@ -346,6 +346,7 @@ static int make_pool(const struct request *r)
 	argv[n++] = "--if-missing";
 	if (!r->verbose)
 		argv[n++] = "--quiet";
+	argv[n++] = "--";
 	argv[n++] = (char *)r->source;
 	argv[n] = NULL;
 	if (r->verbose)

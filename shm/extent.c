@@ -165,15 +165,15 @@ int extent_set_times(const struct pool *pool, uint64_t id, const struct timespec
 /*
  * A write lease is granted only while nobody else has the file open or mapped (fcntl(2), F_SETLEASE).  It is given back
  * at once; an open that meets it in between waits that long, and sends SIGIO, which must not kill: the signal is aimed at
- * nobody by F_SETSIG to one that is ignored by default.
+ * nobody by F_SETSIG to one that is ignored by default.  Ours does not wait: who looks may have been stopped meanwhile.
  */
 int extent_busy(const struct pool *pool, uint64_t id)
 {
-	int fd = extent_open(pool, id, O_RDONLY);
+	int fd = extent_open(pool, id, O_RDONLY | O_NONBLOCK);
 	int rc = 0;
 
 	if (fd < 0)
-		return fd;
+		return fd == -EWOULDBLOCK ? 1 : fd;
 	(void)!fcntl(fd, F_SETSIG, SIGURG);
 	if (fcntl(fd, F_SETLEASE, F_WRLCK) < 0)
 		rc = errno == EAGAIN || errno == EBUSY ? 1 : -errno;

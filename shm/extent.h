@@ -38,7 +38,7 @@ int extent_stat(const struct pool *pool, uint64_t id, struct stat *st);
 /* As utimensat(2). */
 int extent_set_times(const struct pool *pool, uint64_t id, const struct timespec times[2]);
 
-/* 1: mapped or open somewhere; 0: not; or -errno. */
+/* 1: mapped or open somewhere, if only by somebody else who looks; 0: not; or -errno.  Waits for nobody. */
 int extent_busy(const struct pool *pool, uint64_t id);
 
 #endif

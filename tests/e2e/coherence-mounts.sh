@@ -85,4 +85,37 @@ for i in $(seq 100); do
 done
 check "100 crossed moves: the tree is whole" test -d "$A/p/q" -a -d "$A/r/s"
 check "the native client ends well" native_stop
+# A mount looks whether a closed file is still mapped by taking a lease on its extent for a moment.  One that is stopped in
+# that moment holds up who wants this file, and nobody else.
+rm -rf "$MNT"/*
+: >"$MNT/leased"
+: >"$MNT/beside"
+check "a lease that is not given back holds up no other requests" python3 -c '
+import fcntl, glob, os, signal, subprocess, sys, time
+pool, mnt = sys.argv[1:]
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+leases = []
+for path in glob.glob(pool + "/x/*"):
+    fd = os.open(path, os.O_RDONLY)
+    for turn in range(2000):	# the mount itself looks at it for a moment
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            break
+        except OSError:
+            time.sleep(0.005)
+    else:
+        sys.exit("no lease on " + path)
+    leases.append(fd)
+child = subprocess.Popen([sys.executable, "-c", "import os, sys; os.truncate(sys.argv[1], 100)", mnt + "/leased"])
+time.sleep(1)
+start = time.monotonic()
+os.mkdir(mnt + "/new")
+os.stat(mnt + "/beside")
+took = time.monotonic() - start
+for fd in leases:
+    os.close(fd)
+status = child.wait()
+print(f"{took * 1000:.0f} ms beside it")
+sys.exit(took > 1.5 or status != 0 or os.stat(mnt + "/leased").st_size != 100)' "$POOL" "$MNT"
+note "$(tail -n 1 "$LOG")"
 finish

@@ -10,6 +10,8 @@ check "it works" cp /etc/passwd "$MNT/a"
 size=$(df --output=size -B1 "$MNT" | tail -n 1)
 check "of that size ($size)" test "$size" -ge $((48 << 20)) -a "$size" -le $((64 << 20))
 check "umount" unmount_pool "$MNT"
+check "-o size= makes a pool whose name looks like an option" bash -c 'cd "$1" && mount.cxlshm -o size=32M -- -pool "$2" && umount "$2" && mkfs.cxlshm -q --remove -- -pool' - "$E2E_DIR" "$MNT"
+wait_until 10 'test -z "$(daemon_of "$MNT")"'
 check "-o size= on a pool that is there takes it as it is" mount.cxlshm "$POOL" "$MNT" -o size=64M
 check "with what is in it" cmp /etc/passwd "$MNT/a"
 check "umount" unmount_pool "$MNT"

@@ -60,6 +60,48 @@ static void bytes_are_mapped_and_go_with_the_object(void **state)
 	fixture_free(f);
 }
 
+/* Somebody was stopped in the middle of the same question. */
+static void asking_who_uses_an_extent_waits_for_nobody(void **state)
+{
+	struct fixture *f = fixture_new(16 << 20, 4);
+	cxlshm_ref ref;
+	char path[80];
+	int ready[2];
+	pid_t pid;
+	char byte;
+
+	(void)state;
+	assert_int_equal(cxlshm_alloc_with(f->client, 100, 0, CXLSHM_EXTENT, &ref), 0);
+	assert_int_equal(pipe(ready), 0);
+	pid = fork();
+	if (!pid) {
+		DIR *dir;
+		struct dirent *e;
+		int fd = -1;
+
+		signal(SIGIO, SIG_IGN);
+		snprintf(path, sizeof(path), "%s/x", f->dir);
+		dir = opendir(path);
+		while (dir && fd < 0 && (e = readdir(dir)))
+			if (e->d_name[0] != '.')
+				fd = openat(dirfd(dir), e->d_name, O_RDONLY);
+		if (fd < 0 || fcntl(fd, F_SETLEASE, F_WRLCK) || write(ready[1], "", 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	alarm(20);	/* the kernel takes a lease away after 45 s */
+	assert_int_equal(cxlshm_extent_busy(f->client, ref), 1);
+	alarm(0);
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(cxlshm_extent_busy(f->client, ref), 0);
+	close(ready[0]);
+	close(ready[1]);
+	fixture_free(f);
+}
+
 static void sizes_change_and_are_reserved(void **state)
 {
 	struct fixture *f = fixture_new(16 << 20, 4);
@@ -235,6 +277,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bytes_are_mapped_and_go_with_the_object),
+		cmocka_unit_test(asking_who_uses_an_extent_waits_for_nobody),
 		cmocka_unit_test(sizes_change_and_are_reserved),
 		cmocka_unit_test(a_size_that_has_no_room_takes_nothing_away),
 		cmocka_unit_test(other_objects_have_no_extent),
