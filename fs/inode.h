@@ -109,8 +109,8 @@ struct fs {
 	struct inode *idle;	/* L: list of idle inodes */
 	uint32_t idle_count, mapped_count;	/* L */
 	uint32_t handle_count, backing_count;	/* L */
-	int wake_fd;	/* eventfd: tells the monitor that something is due earlier */
-	_Atomic uint64_t wake_due_ns;	/* when the monitor looks next; W: it, and file.c lowers it */
+	int wake_fd;	/* eventfd: tells the monitor's idler that something is due earlier */
+	_Atomic uint64_t wake_due_ns;	/* when the idler looks next; W: it, and file.c lowers it */
 
 	_Atomic uint64_t requests, opens, opens_passthrough;
 	_Atomic uint64_t deaths, deaths_references, deaths_ns;	/* W: monitor */

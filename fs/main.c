@@ -9,7 +9,7 @@
  * stderr until then, so that every failure is told there.  Its starter thread calls statvfs(2) on
  * the mount point, which comes back when the daemon answered; only then the byte is sent, READY=1 goes to
  * systemd, and messages go to syslog.  A pipe closed without a byte is a daemon that died.
- * Threads: main (the loop), libfuse's workers, the starter, the monitor's two.  Only main takes signals.
+ * Threads: main (the loop), libfuse's workers, the starter, the monitor's three.  Only main takes signals.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -160,12 +160,16 @@ static int serve(struct fs *fs, int pipe_fd)
 	sigset_t all, before;
 	int status = OPTIONS_EXIT_SYSTEM, rc;
 
+	/* Before the mount, or a signal behind it would leave it without a daemon. */
+	if (fuse_set_signal_handlers(fs->session)) {
+		lane_stop(&fs->lanes);
+		return status;
+	}
 	if (passthrough_mount(fs->passthrough, fs->session, fs->options)) {
+		fuse_remove_signal_handlers(fs->session);
 		lane_stop(&fs->lanes);
 		return OPTIONS_EXIT_MOUNT;
 	}
-	if (fuse_set_signal_handlers(fs->session))
-		goto unmount;
 	rc = prune_start(fs, &prune);
 	if (!rc)
 		rc = monitor_start(fs, prune, &monitor);
@@ -198,7 +202,6 @@ handlers:
 		monitor_end(monitor);
 	if (prune)
 		prune_stop(prune);
-unmount:
 	passthrough_unmount(fs->passthrough, fs->session);
 	lane_stop(&fs->lanes);
 	if (monitor)

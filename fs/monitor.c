@@ -2,22 +2,24 @@
 /*
  * monitor.c: noticing clients that died and mappings that went.
  *
- * Owns two threads.  The watcher sleeps in cxlshm_wait_clients() and tells the worker when a client
- * joined or left.  The worker sleeps in epoll on a pidfd for each process that has a client, on the
- * watcher's eventfd and on the file system's own (file.c: an inode is due).  A pidfd that becomes readable
- * is a death, and cxlshm_recover() follows at once; the process has closed its files by then, so that its
- * slots' locks are free.  If nothing was found all the same, the worker looks again a few times.
+ * Owns three threads.  The watcher sleeps in cxlshm_wait_clients() and tells the worker when a client
+ * joined or left.  The worker sleeps in epoll on a pidfd for each process that has a client, and on the
+ * watcher's eventfd.  A pidfd that becomes readable is a death, and cxlshm_recover() follows at once; the
+ * process has closed its files by then, so that its slots' locks are free.  If nothing was found all the
+ * same, the worker looks again a few times.  The idler sleeps on the file system's eventfd until an inode is
+ * due (file.c); what it frees may take long, and deaths do not wait for that.
  *
  * A client may be out of the reach of pidfds (another pid namespace), so the worker also recovers every
  * second.  Nothing depends on this monitor: clients recover dead ones whenever they join or run short.
  *
- * Threads: the two block all signals.  Worker: the list of pids.  Shared: stop, and fs as documented there.
+ * Threads: the three block all signals.  Worker: the list of pids.  Shared: stop, and fs as documented there.
  */
 #include "monitor.h"
 
 #include <errno.h>
 #include <fuse_log.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -44,7 +46,7 @@ struct process {
 struct monitor {
 	struct fs *fs;
 	struct prune *prune;	/* told of deaths */
-	pthread_t watcher, worker;
+	pthread_t watcher, worker, idler;
 	int epoll_fd;
 	int clients_fd;	/* eventfd: a client joined or left, or stop */
 	_Atomic bool stop;
@@ -180,9 +182,8 @@ static int timeout_ms(uint64_t due_ns, uint64_t now)
 static void *work(void *arg)
 {
 	struct monitor *monitor = arg;
-	struct fs *fs = monitor->fs;
 	struct epoll_event events[EVENTS];
-	uint64_t round_due = 0, idle_due = UINT64_MAX, now;
+	uint64_t round_due = 0, now;
 	int count = 0;
 
 	while (!atomic_load(&monitor->stop)) {
@@ -193,8 +194,6 @@ static void *work(void *arg)
 			if (events[i].data.ptr == &monitor->clients_fd) {
 				eventfd_read(monitor->clients_fd, &value);
 				changed = true;
-			} else if (events[i].data.ptr == &fs->wake_fd) {
-				eventfd_read(fs->wake_fd, &value);
 			} else {
 				monitor->died = true;
 			}
@@ -212,17 +211,29 @@ static void *work(void *arg)
 		}
 		if (changed)
 			see_clients(monitor, true);
-		idle_due = file_idle_work(fs);
-		/* file.c stores an earlier time and wakes us, if it comes after this look */
-		if (idle_due < UINT64_MAX)
-			atomic_store(&fs->wake_due_ns, idle_due);
-		now = now_ns();
-		if (monitor->died)
-			idle_due = now;
 		count = epoll_wait(monitor->epoll_fd, events, EVENTS,
-				   timeout_ms(idle_due < round_due ? idle_due : round_due, now));
+				   monitor->died ? 0 : timeout_ms(round_due, now_ns()));
 	}
 	see_clients(monitor, false);
+	return NULL;
+}
+
+static void *idle(void *arg)
+{
+	struct monitor *monitor = arg;
+	struct fs *fs = monitor->fs;
+	struct pollfd wake = {.fd = fs->wake_fd, .events = POLLIN};
+
+	while (!atomic_load(&monitor->stop)) {
+		uint64_t due = file_idle_work(fs);
+		eventfd_t value;
+
+		/* file.c stores an earlier time and wakes us, if it comes after this look */
+		if (due < UINT64_MAX)
+			atomic_store(&fs->wake_due_ns, due);
+		if (poll(&wake, 1, timeout_ms(due, now_ns())) > 0)
+			eventfd_read(fs->wake_fd, &value);
+	}
 	return NULL;
 }
 
@@ -231,6 +242,20 @@ static int add_event(int epoll_fd, int fd, void *key)
 	struct epoll_event event = {.events = EPOLLIN, .data.ptr = key};
 
 	return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+}
+
+static void worker_end(struct monitor *monitor)
+{
+	atomic_store(&monitor->stop, true);
+	eventfd_write(monitor->clients_fd, 1);
+	pthread_join(monitor->worker, NULL);
+}
+
+void monitor_end(struct monitor *monitor)
+{
+	worker_end(monitor);
+	eventfd_write(monitor->fs->wake_fd, 1);
+	pthread_join(monitor->idler, NULL);
 }
 
 int monitor_start(struct fs *fs, struct prune *prune, struct monitor **out)
@@ -248,20 +273,20 @@ int monitor_start(struct fs *fs, struct prune *prune, struct monitor **out)
 	rc = monitor->clients_fd < 0 || monitor->epoll_fd < 0 ? -errno : 0;
 	if (!rc)
 		rc = add_event(monitor->epoll_fd, monitor->clients_fd, &monitor->clients_fd);
-	if (!rc)
-		rc = add_event(monitor->epoll_fd, fs->wake_fd, &fs->wake_fd);
 	if (rc)
 		goto close;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	rc = -pthread_create(&monitor->worker, NULL, work, monitor);
 	if (!rc) {
+		rc = -pthread_create(&monitor->idler, NULL, idle, monitor);
+		if (rc)
+			worker_end(monitor);
+	}
+	if (!rc) {
 		rc = -pthread_create(&monitor->watcher, NULL, watch, monitor);
-		if (rc) {
-			atomic_store(&monitor->stop, true);
-			eventfd_write(monitor->clients_fd, 1);
-			pthread_join(monitor->worker, NULL);
-		}
+		if (rc)
+			monitor_end(monitor);
 	}
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (rc)
@@ -275,13 +300,6 @@ close:
 		close(monitor->epoll_fd);
 	free(monitor);
 	return rc;
-}
-
-void monitor_end(struct monitor *monitor)
-{
-	atomic_store(&monitor->stop, true);
-	eventfd_write(monitor->clients_fd, 1);
-	pthread_join(monitor->worker, NULL);
 }
 
 void monitor_stop(struct monitor *monitor)

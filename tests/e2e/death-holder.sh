@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# kill -9 of a process that holds things: its references are gone within 50 ms, and nothing else notices.
+# kill -9 of a process that holds things: its references are gone soon, and nothing else notices.  How soon is printed,
+# and measured by tests/bench.
 . "$E2E_LIB/e2e.sh"
 . "$E2E_LIB/native.sh"
 make_pool "$POOL" 128M
@@ -39,7 +40,7 @@ for count in 0 1000 100000; do
 	same "the file's xattr no longer names it" "$(xattr "$MNT/file$count" user.cxlshm.holders | tr , '\n' | grep -c "^$slot:")" 0
 	same "the file is unharmed" "$(stat -c %s "$MNT/file$count")" 65536
 done
-# Ten more, for the spread; the middle one is judged, since the machine may be busy.
+# Eleven more, for the spread.
 for turn in $(seq 11); do
 	native_start "$POOL" victim
 	native_do create "turn$turn" 4096 && native_do attach 100
@@ -51,10 +52,8 @@ for turn in $(seq 11); do
 done
 middle=$(printf '%s\n' "${spread[@]}" | sort -n | sed -n 6p)
 note "11 kills, us until the references are gone: $(printf '%s\n' "${spread[@]}" | sort -n | tr '\n' ' ')"
-# A machine with many times more to do than processors gets more time; the times are printed all the same.
-limit=50000
-[ "$(awk '{ print int($1) }' /proc/loadavg)" -le $((2 * $(nproc))) ] || limit=1000000
-check "the median of 11 kills ($middle us) is under $((limit / 1000)) ms (load $(cut -d' ' -f1 /proc/loadavg))" test "$middle" -lt $limit
+# The monitor looks every second without being told: the middle one must have been told.
+check "the median of 11 kills ($middle us) is less than the second between the monitor's rounds" test "$middle" -lt 900000
 
 # A nameless object goes with its holder.
 native_start "$POOL" victim

@@ -71,6 +71,17 @@ mmap.mmap(f.fileno(), 0)[0:2] = b"ok"' "$MNT"
 }
 mounted "$MNT" && check "umount" unmount_pool
 
+# SIGTERM right behind mount(2), which strace makes return late.
+command -v strace >/dev/null && strace -D -f -qq -o /dev/null true 2>/dev/null && {
+	strace -D -f -qq -o /dev/null -e trace=mount -e inject=mount:delay_exit=1000000 mount.cxlshm "$POOL" "$MNT" >"$LOG" 2>&1 &
+	starting=$!
+	wait_until 10 'mounted "$MNT"' || fail "a mount that takes long"
+	for pid in $(daemon_of "$MNT"); do kill "$pid"; done	# the daemon, and who waits for it
+	wait "$starting"
+	check "SIGTERM to a daemon that has just mounted leaves no mount" wait_until 10 '! mounted "$MNT"'
+	check "and no daemon" wait_until 10 'test -z "$(daemon_of "$MNT")"'
+}
+
 check "a mount without standard input, output and error" bash -c 'exec timeout 20 mount.cxlshm "$1" "$2" <&- >&- 2>&-' - "$POOL" "$MNT"
 check "works" bash -c 'cp /etc/passwd "$1/closed" && cmp /etc/passwd "$1/closed"' - "$MNT"
 check "umount" timeout 20 umount "$MNT"
