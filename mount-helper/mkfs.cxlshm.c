@@ -344,12 +344,10 @@ static int remove_pool(struct request *r)
 		}
 		if (rc)
 			return complain("%s", error.text);
-	} else {
-		if (unmount_own(r->path))
-			return 1;
-		/* mkfs.cxlshm makes it when it is missing. */
-		rmdir(r->path);
+	} else if (unmount_own(r->path)) {
+		return 1;
 	}
+	rmdir(r->path);	/* unless something else is in it: it is made when it is missing */
 	if (!r->quiet)
 		printf("%s: removed\n", r->path);
 	return 0;
