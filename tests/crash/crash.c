@@ -8,7 +8,7 @@
  * One scenario: prepare, take a snapshot of the heap, run the action to its end and count the points it passes (N).  For
  * each h in 1..N: restore the snapshot, run the action in a child that is killed (SIGKILL) at its h-th point, check by a
  * full recovery; that recovery passes M points; for each r in 1..M: restore the state right after the first death, let a
- * recovering child be killed at its r-th point, recover once more, check.
+ * recovering child be killed at its r-th point, recover once more (in this process, which has the neighbour), check.
  * --long does all of that.  Otherwise second deaths are tried once for each distinct pair of points; --quick dies at the
  * first two passages of each point, and a second time once at each point of recovery.  CXLSHM_TEST_LENGTH (quick, long) says the same.
  */
@@ -28,6 +28,8 @@
 
 #define TRACE_MAX 100000
 #define EXTENTS_MAX 64
+#define JOBS_MAX 64
+#define PROGRESS_SECONDS 60
 
 struct trace {	/* shared with the children */
 	volatile uint32_t hits;
@@ -35,10 +37,17 @@ struct trace {	/* shared with the children */
 	uint8_t point[TRACE_MAX];
 };
 
+struct at {
+	pid_t pid;
+	char scenario[32];
+	uint32_t h, r;
+};
+
 struct totals {	/* shared by the workers */
 	uint64_t first_deaths, second_deaths, failures;
 	uint8_t reached[CRASH_POINT_COUNT];	/* died at */
 	uint8_t reached_in_recovery[CRASH_POINT_COUNT];
+	struct at at[JOBS_MAX];	/* what each worker is doing, for when it dies over it */
 };
 
 struct snapshot {
@@ -55,8 +64,17 @@ struct run {
 	char dir[64];
 	struct trace *trace;
 	struct totals *totals;
+	struct at *at;
 	int full, quick;
 };
+
+static double seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
 
 static void hook(void *arg, struct client *c, unsigned point)
 {
@@ -232,42 +250,24 @@ static void fail(struct run *run, uint32_t h, uint8_t hp, uint32_t r, uint8_t rp
 	fflush(stdout);
 }
 
-/* Recovered: is all well, with the neighbour there, after it looked, and when it is gone, too? */
+/* Recovered: is all well, and is it still after the neighbour went on with what it holds? */
 static void verify(struct run *run, uint32_t h, uint8_t hp, uint32_t r, uint8_t rp)
 {
 	struct cxlshm_check_result result;
 	struct findings f = {0};
-	int status;
-	pid_t pid;
 
 	MUST(check_pool(internal(run->stage.pool), 0, collect, &f, &result));
 	if (f.count) {
 		fail(run, h, hp, r, rp, "with the neighbour there", &f);
 		return;
 	}
-	if (run->scenario->after)
-		run->scenario->after(&run->stage);
-	/* Let another process see the end: the neighbour dies with nothing dropped, and is recovered. */
-	fflush(NULL);
-	pid = fork();
-	if (!pid) {
-		struct client *n = (struct client *)run->stage.neighbour;
-		struct cxlshm_pool *pool;
-
-		(void)n;
-		MUST(cxlshm_pool_open(run->dir, 0, &pool, NULL));
-		f.count = 0;
-		MUST(check_pool(internal(pool), 0, collect, &f, &result));
-		if (f.count) {
-			fail(run, h, hp, r, rp, "after the neighbour went on", &f);
-			_exit(9);
-		}
-		_exit(0);
-	}
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	if (!WIFEXITED(status) || (WEXITSTATUS(status) && WEXITSTATUS(status) != 9))
-		fail(run, h, hp, r, rp, "the checker died", NULL);
+	if (!run->scenario->after)
+		return;
+	run->scenario->after(&run->stage);
+	f.count = 0;
+	MUST(check_pool(internal(run->stage.pool), 0, collect, &f, &result));
+	if (f.count)
+		fail(run, h, hp, r, rp, "after the neighbour went on", &f);
 }
 
 /* ---- one scenario ---- */
@@ -295,6 +295,7 @@ static void second_deaths(struct run *run, struct snapshot *dead, uint32_t h, ui
 		if (only ? r != only : !run->full && *done)
 			continue;
 		*done = 1;
+		run->at->r = r;
 		snapshot_restore(run, dead);
 		if (in_child(run, 1, r) != 1) {
 			fail(run, h, hp, r, rp, "was not reached again", NULL);
@@ -302,7 +303,8 @@ static void second_deaths(struct run *run, struct snapshot *dead, uint32_t h, ui
 		}
 		run->totals->reached_in_recovery[rp] = 1;
 		__atomic_fetch_add(&run->totals->second_deaths, 1, __ATOMIC_RELAXED);
-		if (in_child(run, 1, 0))
+		/* Here, beside the neighbour, as any client that joins does it: a child more for each would take twice as long. */
+		if (cxlshm_recover(run->stage.pool, NULL))
 			fail(run, h, hp, r, rp, "second recovery failed", NULL);
 		else
 			verify(run, h, hp, r, rp);
@@ -318,6 +320,7 @@ static void run_scenario(struct run *run, uint32_t only_h, uint32_t only_r)
 		.size_bytes = scenario->pool_bytes, .client_slots = 8, .uid = (uid_t)-1, .gid = (gid_t)-1};
 	struct snapshot start, dead;
 	struct cxlshm_error error;
+	double said = seconds();
 	uint8_t *passed;
 	uint32_t count;
 
@@ -351,6 +354,12 @@ static void run_scenario(struct run *run, uint32_t only_h, uint32_t only_r)
 
 		if (only_h ? h != only_h : run->quick && passages[hp]++ >= 2)
 			continue;
+		run->at->h = h;
+		run->at->r = 0;
+		if (seconds() - said >= PROGRESS_SECONDS) {
+			said = seconds();
+			printf("progress: %s, death %u of %u\n", scenario->name, h, count);
+		}
 		snapshot_restore(run, &start);
 		if (in_child(run, 0, h) != 1) {
 			fail(run, h, hp, 0, 0, "was not reached again", NULL);
@@ -383,14 +392,6 @@ static const struct scenario *scenario_at(unsigned index)
 	return NULL;
 }
 
-static double seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 int main(int argc, char **argv)
 {
 	unsigned jobs = 2, missing = 0, missing_recovery = 0;
@@ -399,6 +400,7 @@ int main(int argc, char **argv)
 	struct totals *totals;
 	double start = seconds();
 	volatile unsigned *next;
+	pid_t ended;
 	const char *length = getenv("CXLSHM_TEST_LENGTH");
 	int full = length && !strcmp(length, "long"), quick = length && !strcmp(length, "quick"), status;
 
@@ -410,6 +412,8 @@ int main(int argc, char **argv)
 			quick = 1, full = 0;
 		} else if (!strcmp(argv[i], "--jobs") && i + 1 < argc) {
 			jobs = (unsigned)atoi(argv[++i]);
+			if (!jobs || jobs > JOBS_MAX)
+				return 2;
 		} else if (!strcmp(argv[i], "--scenario") && i + 1 < argc) {
 			only = argv[++i];
 		} else if (!strcmp(argv[i], "--replay") && i + 1 < argc) {
@@ -435,12 +439,17 @@ int main(int argc, char **argv)
 	REQUIRE(totals != MAP_FAILED && next != MAP_FAILED);
 	for (unsigned j = 0; j < jobs; j++) {
 		fflush(NULL);
-		if (fork())
+		pid_t pid = fork();
+
+		if (pid) {
+			totals->at[j].pid = pid;
 			continue;
+		}
 		for (;;) {
 			unsigned index = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
 			const struct scenario *scenario = scenario_at(index);
-			struct run run = {.scenario = scenario, .totals = totals, .full = full, .quick = quick};
+			struct run run = {.scenario = scenario, .totals = totals, .at = &totals->at[j],
+					  .full = full, .quick = quick};
 			double from = seconds();
 			uint64_t before;
 
@@ -448,6 +457,7 @@ int main(int argc, char **argv)
 				_exit(0);
 			if (only && strcmp(only, scenario->name))
 				continue;
+			snprintf(run.at->scenario, sizeof(run.at->scenario), "%s", scenario->name);
 			run.trace = mmap(NULL, sizeof(*run.trace), PROT_READ | PROT_WRITE,
 					 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 			REQUIRE(run.trace != MAP_FAILED);
@@ -458,11 +468,16 @@ int main(int argc, char **argv)
 			munmap(run.trace, sizeof(*run.trace));
 		}
 	}
-	while (wait(&status) > 0)
-		if (!WIFEXITED(status) || WEXITSTATUS(status)) {
-			printf("FAILED: a worker ended with status 0x%x\n", (unsigned)status);
-			totals->failures++;
-		}
+	while ((ended = wait(&status)) > 0) {
+		if (WIFEXITED(status) && !WEXITSTATUS(status))
+			continue;
+		totals->failures++;
+		printf("FAILED: a worker ended with status 0x%x\n", (unsigned)status);
+		for (unsigned j = 0; j < jobs; j++)
+			if (totals->at[j].pid == ended)
+				printf("    replay: crash --replay %s:%u:%u\n", totals->at[j].scenario, totals->at[j].h,
+				       totals->at[j].r);
+	}
 	for (unsigned p = 0; p < CRASH_POINT_COUNT; p++) {
 		if (!totals->reached[p] && !totals->reached_in_recovery[p]) {
 			missing++;
