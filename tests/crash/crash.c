@@ -9,8 +9,9 @@
  * each h in 1..N: restore the snapshot, run the action in a child that is killed (SIGKILL) at its h-th point, check by a
  * full recovery; that recovery passes M points; for each r in 1..M: restore the state right after the first death, let a
  * recovering child be killed at its r-th point, recover once more (in this process, which has the neighbour), check.
- * --long does all of that.  Otherwise second deaths are tried once for each distinct pair of points; --quick dies at the
- * first two passages of each point, and a second time once at each point of recovery.  CXLSHM_TEST_LENGTH (quick, long) says the same.
+ * --long does all of that, at up to 16 passages of a point in one recovery.  Otherwise second deaths are tried once for
+ * each distinct pair of points; --quick dies at the first two passages of each point, and a second time once at each point
+ * of recovery.  CXLSHM_TEST_LENGTH (quick, long) says the same.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,6 +31,7 @@
 #define EXTENTS_MAX 64
 #define JOBS_MAX 64
 #define PROGRESS_SECONDS 60
+#define PASSAGES_MAX 16	/* of one point in one recovery: that of 270 references comes to the same steps 270 times */
 
 struct trace {	/* shared with the children */
 	volatile uint32_t hits;
@@ -276,6 +278,7 @@ static void second_deaths(struct run *run, struct snapshot *dead, uint32_t h, ui
 			  uint8_t (*tried)[CRASH_POINT_COUNT])
 {
 	static uint8_t passed[TRACE_MAX];
+	uint32_t passages[CRASH_POINT_COUNT] = {0};
 	uint32_t count;
 	int rc;
 
@@ -292,7 +295,8 @@ static void second_deaths(struct run *run, struct snapshot *dead, uint32_t h, ui
 		uint8_t rp = passed[r - 1];
 		uint8_t *done = &tried[run->quick ? 0 : hp][rp];
 
-		if (only ? r != only : !run->full && *done)
+		passages[rp]++;
+		if (only ? r != only : run->full ? passages[rp] > PASSAGES_MAX : *done)
 			continue;
 		*done = 1;
 		run->at->r = r;
