@@ -74,7 +74,7 @@ part() {
 }
 
 have() { [ -x "$build/tests/$1" ]; }
-have crash/crash && part crash "every crash point, and each in the recovery it causes${long:+ (all pairs: an hour)}" \
+have crash/crash && part crash "every crash point, and each in the recovery it causes${long:+ (up to 16 passages of a point in one recovery)}" \
 	"$build/tests/crash/crash" ${long:+--long}
 have sched/sched && part sched "interleavings, $([ -n "$long" ] && echo "an hour" || echo 50 s)" \
 	"$build/tests/sched/sched" $([ -n "$long" ] && echo --long --seconds 3600 --jobs 2 || echo --seconds 50)
