@@ -8,7 +8,8 @@
  *
  * For each scenario: a fresh pool with a neighbour; the action runs in a child that stops itself at its h-th point; then
  * the neighbour's calls, each timed; then the child is killed and recovered, and the checker must find nothing.
- * --long stops at every point that is passed; otherwise at the first pass of each point in each scenario.
+ * --long stops at every point that is passed; otherwise at the first pass of each point in each scenario.  A listed
+ * point at which nobody was stopped fails the run.
  *
  * The documented exception: renames of directories wait for one another, so the neighbour makes none.
  */
@@ -147,19 +148,22 @@ static void die_at(void *arg, struct client *c, unsigned point)
 		kill(getpid(), SIGKILL);
 }
 
-/* A client that died in the middle of something, for scenarios that recover. */
-static void leave_a_dead_one(struct stage *s, unsigned point)
+/* A client that died in the middle of something. */
+static void leave_a_dead_one(struct stage *s, const struct scenario *scenario)
 {
+	unsigned point = scenario->dead_at;
+	int status;
 	pid_t pid;
 
 	fflush(NULL);
 	pid = fork();
 	if (!pid) {
-		scenario_victim(s, open_hooked(now.dir, die_at, &point));
+		scenario->victim(s, open_hooked(now.dir, die_at, &point));
 		_exit(0);
 	}
-	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
+	REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
 static void report(void *arg, int severity, const char *line)
@@ -193,7 +197,9 @@ static uint32_t run(const struct scenario *scenario, uint32_t h)
 	now.passes->hits = 0;
 	now.passes->stop_at = h;
 	if (scenario->dead_at)
-		leave_a_dead_one(&s, scenario->dead_at);
+		leave_a_dead_one(&s, scenario);
+	if (scenario->before)
+		scenario->before(&s);
 	fflush(NULL);
 	now.child = fork();
 	if (!now.child) {
@@ -220,6 +226,7 @@ static uint32_t run(const struct scenario *scenario, uint32_t h)
 			say_failed("the point was not reached again");
 		}
 		MUST(cxlshm_recover(s.pool, NULL));
+		stage_reader_end(&s);
 		MUST(check_pool((struct pool *)s.pool, 0, report, &problems, &result));
 		if (problems)
 			say_failed("the checker finds damage");
@@ -287,11 +294,12 @@ int main(int argc, char **argv)
 	for (unsigned p = 0; p < CRASH_POINT_COUNT; p++)
 		distinct += now.stopped_at[p];
 	if (!only) {
-		printf("wait: stopped at %u of %u crash points; not at", distinct, (unsigned)CRASH_POINT_COUNT);
 		for (unsigned p = 0; p < CRASH_POINT_COUNT; p++)
-			if (!now.stopped_at[p])
-				printf(" %s", crash_point_name(p));
-		printf("\n");
+			if (!now.stopped_at[p]) {
+				printf("FAILED: nobody was stopped at %s\n", crash_point_name(p));
+				now.failures++;
+			}
+		printf("wait: stopped at %u of %u crash points\n", distinct, (unsigned)CRASH_POINT_COUNT);
 	}
 	printf("wait: %llu points, slowest survivor %.0f us (%s), %llu failures\n", (unsigned long long)now.points,
 	       now.slowest_us, now.slowest, (unsigned long long)now.failures);

@@ -19,6 +19,7 @@ enum { HOLDER, SHARED, QUEUE, SPSC, DIRECTORY, PLAIN };	/* of struct stage: what
 struct stage {
 	struct cxlshm_pool *pool;	/* the neighbour's */
 	struct cxlshm_client *neighbour;
+	struct cxlshm_client *reader;	/* NULL, or one that has stopped while it looks at an object */
 	cxlshm_ref held[STAGE_REFS];
 	uint64_t token[STAGE_REFS][2];	/* exported: for the one that is stopped, and for one that died before */
 };
@@ -26,7 +27,9 @@ struct stage {
 struct scenario {
 	const char *name;
 	void (*act)(struct stage *s, struct cxlshm_pool *pool);	/* in the process that is stopped */
-	unsigned dead_at;	/* crash point at which scenario_victim() dies before; 0: there is none */
+	unsigned dead_at;	/* crash point at which victim() dies before, in a process of its own; 0: nobody does */
+	void (*victim)(struct stage *s, struct cxlshm_pool *pool);
+	void (*before)(struct stage *s);	/* what the neighbour does behind that, before act(); or NULL */
 };
 
 extern const struct scenario scenarios[];	/* ends with name NULL */
@@ -37,8 +40,8 @@ void stage_prepare(struct stage *s);
 /* The neighbour's calls, each between timed_begin() and timed_end(). */
 void stage_neighbour(struct stage *s);
 
-/* Does a bit of everything. */
-void scenario_victim(struct stage *s, struct cxlshm_pool *pool);
+/* The reader, if there is one, goes on and leaves. */
+void stage_reader_end(struct stage *s);
 
 void timed_begin(const char *call);
 double timed_now(void);

@@ -189,7 +189,53 @@ static void act_directories(struct stage *s, struct cxlshm_pool *pool)
 	MUST(cxlshm_leave(c));
 }
 
-void scenario_victim(struct stage *s, struct cxlshm_pool *pool)
+/* Hints that lead nowhere, as a death behind a claim leaves them, are cleared by who looks for memory. */
+static void act_stale_hints(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	const struct a64 *head = &((struct client *)c)->slot->segments_head;
+	cxlshm_ref ref;
+	uint64_t own;
+
+	(void)s;
+	MUST(cxlshm_alloc(c, 600, &ref));
+	own = a64_load_relaxed(head);
+	a64_or_acq_rel(&((struct pool *)pool)->hints[0], 1ull << own);
+	while (a64_load_relaxed(head) == own)
+		MUST(cxlshm_alloc(c, 9000, &ref));
+	MUST(cxlshm_leave(c));
+}
+
+/* Memory comes back while somebody may look at it: kept as it is, and trimmed by who leaves. */
+static void act_give_back(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref big;
+
+	(void)s;
+	MUST(cxlshm_alloc(c, 600000, &big));
+	MUST(cxlshm_release(c, big));
+	MUST(cxlshm_leave(c));
+}
+
+static void before_give_back(struct stage *s)
+{
+	MUST(cxlshm_join(s->pool, "reader", 0, &s->reader));
+	a64_store_release(&((struct client *)s->reader)->slot->reading, 1);
+}
+
+void stage_reader_end(struct stage *s)
+{
+	if (!s->reader)
+		return;
+	a64_store_release(&((struct client *)s->reader)->slot->reading, 0);
+	MUST(cxlshm_leave(s->reader));
+}
+
+/* ---- those that died before ---- */
+
+/* A bit of everything. */
+static void victim_all(struct stage *s, struct cxlshm_pool *pool)
 {
 	struct cxlshm_client *c = join(pool);
 	cxlshm_ref ref, holder, dir, queue;
@@ -216,6 +262,58 @@ void scenario_victim(struct stage *s, struct cxlshm_pool *pool)
 	abort();
 }
 
+/* Fills the queue, and takes one out. */
+static void victim_receive(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref queue, ref;
+
+	MUST(cxlshm_import(c, s->token[QUEUE][1], &queue));
+	for (int i = 0; i < 4; i++) {
+		MUST(cxlshm_alloc(c, 40, &ref));
+		MUST(cxlshm_queue_send(c, queue, ref));
+	}
+	MUST(cxlshm_queue_receive(c, queue, &ref));
+	abort();
+}
+
+static void victim_exchange(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+
+	(void)s;
+	MUST(cxlshm_mkdir(c, 0, "x", 0700, NULL));
+	MUST(cxlshm_mknod(c, 0, "y", S_IFIFO | 0600, NULL));
+	MUST(cxlshm_rename(c, 0, "y", 0, "x", CXLSHM_EXCHANGE));
+	abort();
+}
+
+static void victim_rename(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+
+	(void)s;
+	MUST(cxlshm_mknod(c, 0, "x", S_IFIFO | 0600, NULL));
+	MUST(cxlshm_rename(c, 0, "x", 0, "y", 0));
+	abort();
+}
+
+/* The old name went before the one that died took it away: nothing is left to do of the rename. */
+static void before_overtaken(struct stage *s)
+{
+	MUST(cxlshm_unlink(s->neighbour, 0, "x"));
+	MUST(cxlshm_unlink(s->neighbour, 0, "y"));
+}
+
+/* Both names of the exchange lead elsewhere now: the directory needs one of its own. */
+static void before_displaced(struct stage *s)
+{
+	MUST(cxlshm_unlink(s->neighbour, 0, "x"));
+	MUST(cxlshm_unlink(s->neighbour, 0, "y"));
+	MUST(cxlshm_mknod(s->neighbour, 0, "x", S_IFIFO | 0600, NULL));
+	MUST(cxlshm_mknod(s->neighbour, 0, "y", S_IFIFO | 0600, NULL));
+}
+
 static void act_recover(struct stage *s, struct cxlshm_pool *pool)
 {
 	(void)s;
@@ -233,20 +331,48 @@ static void act_succeed(struct stage *s, struct cxlshm_pool *pool)
 	MUST(cxlshm_leave(c));
 }
 
+/* The queue's counters were left behind by who died: whoever comes next moves them on. */
+static void act_send(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref queue = take(s, c, QUEUE), ref;
+
+	MUST(cxlshm_alloc(c, 40, &ref));
+	MUST(cxlshm_queue_send(c, queue, ref));
+	MUST(cxlshm_leave(c));
+}
+
+static void act_receive(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref queue = take(s, c, QUEUE), ref;
+
+	MUST(cxlshm_queue_receive(c, queue, &ref));
+	MUST(cxlshm_leave(c));
+}
+
 const struct scenario scenarios[] = {
-	{"refs", act_refs, 0},
-	{"cells", act_cells, 0},
-	{"memory", act_memory, 0},
-	{"roots", act_many_roots, 0},
-	{"queues", act_queues, 0},
-	{"names", act_names, 0},
-	{"directories", act_directories, 0},
-	{"succeed", act_succeed, CRASH_queue_send_begun},
-	{"recover_alloc", act_recover, CRASH_alloc_rooted},
-	{"recover_send", act_recover, CRASH_queue_send_swapped},
-	{"recover_move", act_recover, CRASH_names_move_taken},
-	{"recover_unlink", act_recover, CRASH_extent_deleted},
-	{NULL, NULL, 0},
+	{.name = "refs", .act = act_refs},
+	{.name = "cells", .act = act_cells},
+	{.name = "memory", .act = act_memory},
+	{.name = "stale_hints", .act = act_stale_hints},
+	{.name = "give_back", .act = act_give_back, .before = before_give_back},
+	{.name = "roots", .act = act_many_roots},
+	{.name = "queues", .act = act_queues},
+	{.name = "names", .act = act_names},
+	{.name = "directories", .act = act_directories},
+	{.name = "succeed", .act = act_succeed, .victim = victim_all, .dead_at = CRASH_queue_send_begun},
+	{.name = "send", .act = act_send, .victim = victim_receive, .dead_at = CRASH_queue_receive_swapped},
+	{.name = "receive", .act = act_receive, .victim = victim_all, .dead_at = CRASH_queue_send_swapped},
+	{.name = "recover_alloc", .act = act_recover, .victim = victim_all, .dead_at = CRASH_alloc_rooted},
+	{.name = "recover_send", .act = act_recover, .victim = victim_all, .dead_at = CRASH_queue_send_swapped},
+	{.name = "recover_move", .act = act_recover, .victim = victim_all, .dead_at = CRASH_names_move_taken},
+	{.name = "recover_unlink", .act = act_recover, .victim = victim_all, .dead_at = CRASH_extent_deleted},
+	{.name = "recover_overtaken", .act = act_recover, .victim = victim_rename, .dead_at = CRASH_names_renamed,
+	 .before = before_overtaken},
+	{.name = "recover_exchange", .act = act_recover, .victim = victim_exchange, .dead_at = CRASH_names_renamed,
+	 .before = before_displaced},
+	{.name = NULL},
 };
 
 /* ---- the neighbour ---- */
@@ -320,7 +446,7 @@ static int call_lookup(struct cxlshm_client *n, const char *name)
 /* Names that the stopped one may be working on just now, then names of its own. */
 static void call_names(struct stage *s)
 {
-	static const char *const theirs[] = {"a", "b1", "b3", "b6", "d", "e", "g", "h", "f", "v", "w"};
+	static const char *const theirs[] = {"a", "b1", "b3", "b6", "d", "e", "g", "h", "f", "v", "w", "x", "y"};
 	struct cxlshm_client *n = s->neighbour;
 	cxlshm_ref dir = s->held[DIRECTORY];
 
