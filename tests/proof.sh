@@ -2,25 +2,32 @@
 # SPDX-License-Identifier: MIT
 # The proof: everything that is to show that a client may die at any instruction, and one table of it at the end.
 #
-#   proof.sh [--long] [--keep-logs DIR] [PART...]      parts: crash sched wait model soak fuzz flips faults
+#   proof.sh [--long [--minutes N]] [--keep-logs DIR] [PART...]      parts: crash sched wait model soak fuzz flips faults
 #
 # Builds in a temporary folder ($CXLSHM_BUILD, if set, is a build that exists and is used).  Short: about ten minutes on two
-# idle processors.  --long: the budget of each part is shown when it begins; in all about nine hours, most of them fuzzing
-# (3 hours), flips (about three) and sched.  Every figure in the table is read from this run's own output; `-` stands for a part
-# that is not there or was not asked for.  A failing part shows its output, which has the command that replays the failure.
+# idle processors.  --long: N minutes (240) are shared by the parts that have no end of their own: sched a half, soak a
+# quarter, each target of fuzz a twelfth.  The others run whole: crash, wait, model, faults and flips, of which flips takes
+# most, about an hour on two idle processors.  Progress is shown once a minute.
+# Every figure in the table is read from this run's own output; `-` stands for a part that is not there or was not asked for.
+# A failing part shows its output, which has the command that replays the failure.
 # Status: 0; 1 if any part failed or told no figures.
 set -u
 source=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 all="crash sched wait model soak faults flips fuzz"
 long=
+minutes=240
 logs=
 parts=
 while [ $# -gt 0 ]; do
 	case $1 in
 	--long) long=1 ;;
+	--minutes)
+		minutes=${2:-}
+		[[ $minutes =~ ^[1-9][0-9]*$ ]] || { echo "proof: --minutes wants a number of minutes" >&2; exit 2; }
+		shift ;;
 	--keep-logs) logs=$2; shift ;;
 	*)
-		[[ " $all " = *" $1 "* ]] || { sed -n '3,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+		[[ " $all " = *" $1 "* ]] || { sed -n '3,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 		parts+=" $1" ;;
 	esac
 	shift
@@ -73,20 +80,21 @@ part() {
 	esac
 }
 
+# share PARTS-OF-TWELVE SHORT: seconds
+share() { [ -n "$long" ] && echo $((minutes * 60 * $1 / 12)) || echo "$2"; }
 have() { [ -x "$build/tests/$1" ]; }
 have crash/crash && part crash "every crash point, and each in the recovery it causes${long:+ (up to 16 passages of a point in one recovery)}" \
 	"$build/tests/crash/crash" ${long:+--long}
-have sched/sched && part sched "interleavings, $([ -n "$long" ] && echo "an hour" || echo 50 s)" \
-	"$build/tests/sched/sched" $([ -n "$long" ] && echo --long --seconds 3600 --jobs 2 || echo --seconds 50)
+have sched/sched && part sched "interleavings, $(share 6 50) s" \
+	"$build/tests/sched/sched" ${long:+--long --jobs 2} --seconds "$(share 6 50)"
 have wait/wait && part wait "a neighbour of one who is stopped" "$build/tests/wait/wait" ${long:+--long}
 part model "models${long:+, full}" bash "$source/tests/model/check.sh" "$([ -n "$long" ] && echo full || echo quick)"
-part soak "soak, $([ -n "$long" ] && echo 30 minutes || echo 30 s)" \
-	bash "$source/tests/soak/soak.sh" --seconds "$([ -n "$long" ] && echo 1800 || echo 30)"
+part soak "soak, $(share 3 30) s" bash "$source/tests/soak/soak.sh" --seconds "$(share 3 30)"
 have faults/faults && part faults "faults around a pool" "$build/tests/faults/faults"
-have fuzz/flips && part flips "damage, $([ -n "$long" ] && echo "every byte and word: about three hours" || echo 50 s)" \
+have fuzz/flips && part flips "damage, $([ -n "$long" ] && echo "every byte and word" || echo 50 s)" \
 	"$build/tests/fuzz/flips" $([ -n "$long" ] && echo --long || echo --seconds 50)
-part fuzz "libFuzzer, $([ -n "$long" ] && echo "an hour" || echo 20 s) a target" \
-	env CXLSHM_FUZZ_FOUND="$logs/fuzz-found" bash "$source/tests/fuzz/run.sh" --seconds "$([ -n "$long" ] && echo 3600 || echo 20)"
+part fuzz "libFuzzer, $(share 1 20) s a target" \
+	env CXLSHM_FUZZ_FOUND="$logs/fuzz-found" bash "$source/tests/fuzz/run.sh" --seconds "$(share 1 20)"
 
 # ---------------------------------------------------------------- the table
 # figure NAME REGULAR-EXPRESSION: the last line of the log that matches, its groups.
