@@ -492,42 +492,53 @@ void segment_span_shrink(struct client *c, uint32_t head)
 	}
 }
 
+/* The free segments from first on as one span.  -EAGAIN: somebody else was faster somewhere in it. */
+static int span_take(struct client *c, uint32_t first, uint32_t count)
+{
+	struct stamped old = a128_load_acquire(&table(c, first)->word);
+	uint32_t have;
+	int rc;
+
+	if (!wanted(segment_value_state(old.value), 0) || claim_word(c, first, old, SEGMENT_CHANGING))
+		return -EAGAIN;
+	hint_clear(c, 0, first);
+	a64_store_relaxed(&table(c, first)->span, 0);
+	rc = reserve(c, first);
+	CRASH_POINT(c, segment, reserved);
+	if (!rc && segment_value_state(old.value) == SEGMENT_FREE_DIRTY)
+		scrub(c, first);
+	for (have = 1; !rc && have < count; have++)
+		rc = span_grow(c, first, have);
+	if (rc) {
+		segment_release(c, first);
+		return rc;
+	}
+	set_state(c, first, SEGMENT_OWNED);
+	CRASH_POINT(c, segment, opened);
+	return 0;
+}
+
+/*
+ * Who was slower looks from the start again, for what is left beside the other may be long enough.  Lock-free: of those who
+ * grow towards each other the last one in the pool is stopped only by who claimed something behind it, and that one has it.
+ */
 int segment_span_claim(struct client *c, uint32_t count, uint32_t *head)
 {
 	struct pool *pool = c->pool;
 	uint32_t run = 0;
-	int rc = -ENOSPC;
 
 	for (uint32_t segment = pool->first_segment; segment < pool->segments; segment++) {
-		uint32_t first, have;
-		struct stamped old;
+		int rc;
 
 		run = wanted(segment_state_of(pool, segment), 0) ? run + 1 : 0;
 		if (run < count)
 			continue;
-		first = segment + 1 - count;
-		run = 0;
-		old = a128_load_acquire(&table(c, first)->word);
-		if (!wanted(segment_value_state(old.value), 0) || claim_word(c, first, old, SEGMENT_CHANGING))
-			continue;
-		hint_clear(c, 0, first);
-		a64_store_relaxed(&table(c, first)->span, 0);
-		rc = reserve(c, first);
-		CRASH_POINT(c, segment, reserved);
-		if (!rc && segment_value_state(old.value) == SEGMENT_FREE_DIRTY)
-			scrub(c, first);
-		for (have = 1; !rc && have < count; have++)
-			rc = span_grow(c, first, have);
-		if (!rc) {
-			set_state(c, first, SEGMENT_OWNED);
-			CRASH_POINT(c, segment, opened);
-			*head = first;
-			return 0;
-		}
-		segment_release(c, first);
+		*head = segment + 1 - count;
+		rc = span_take(c, *head, count);
 		if (rc != -EAGAIN)
 			return rc;
-		rc = -ENOSPC;
+		segment = pool->first_segment - 1;
+		run = 0;
 	}
-	return rc;
+	return -ENOSPC;
 }

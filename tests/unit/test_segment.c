@@ -2,6 +2,7 @@
 /*
  * Segments: claimed, spanned, orphaned, adopted, given back.
  */
+#include <limits.h>
 #include <signal.h>
 
 #include "fixture.h"
@@ -216,6 +217,53 @@ static void a_span_is_contiguous_and_goes_whole(void **state)
 }
 
 /* While a client follows offsets it holds nothing for, memory is kept, and goes back when it is asked for later. */
+struct faster {
+	struct client *self;
+	unsigned after;	/* records that are sealed before */
+};
+
+/* Right before the other one's CAS, take what it is about to take. */
+static void be_faster(void *arg, struct client *c, unsigned point)
+{
+	struct faster *f = arg;
+	uint32_t segment;
+
+	if (c == f->self || point != CRASH_redo_sealed || f->after == UINT_MAX || f->after--)
+		return;
+	assert_int_equal(segment_claim(f->self, &segment), 0);
+}
+
+/* What is left beside the one that was faster is as long as it was said to be. */
+static void a_span_is_found_beside_one_that_was_faster(void **state)
+{
+	(void)state;
+	for (unsigned after = 0; after < 2; after++) {
+		struct fixture *f = fixture_new(4 << 20, 4);
+		struct client *c = (struct client *)f->client;
+		uint32_t all = count_state(c->pool, SEGMENT_FREE), head;
+		struct cxlshm_client *other;
+		struct faster faster = {.after = after};
+		uint32_t lowest = c->pool->first_segment;
+
+		while (segment_state_of(c->pool, lowest) != SEGMENT_FREE)
+			lowest++;
+		assert_int_equal(cxlshm_join(f->pool, NULL, 0, &other), 0);
+		faster.self = (struct client *)other;
+		c->pool->crash_arg = &faster;
+		c->pool->crash_hook = be_faster;
+		/* It takes the first segment, or the second when the first is ours. */
+		assert_int_equal(segment_span_claim(c, all - 1 - after, &head), 0);
+		c->pool->crash_hook = NULL;
+		assert_int_equal(head, lowest + 1 + after);
+		assert_int_equal(segment_span_claim(c, all - 1, &head), -ENOSPC);
+		segment_release(c, head);
+		segment_release(faster.self, lowest + after);
+		assert_int_equal(count_state(c->pool, SEGMENT_FREE), all);
+		assert_int_equal(cxlshm_leave(other), 0);
+		fixture_free(f);
+	}
+}
+
 static void memory_stays_while_somebody_reads(void **state)
 {
 	struct fixture *f = fixture_new(4 << 20, 4);
@@ -428,6 +476,7 @@ int main(void)
 		cmocka_unit_test(an_orphan_is_found_after_a_death),
 		cmocka_unit_test(an_orphan_without_a_hint_is_found_before_the_pool_is_full),
 		cmocka_unit_test(a_span_is_contiguous_and_goes_whole),
+		cmocka_unit_test(a_span_is_found_beside_one_that_was_faster),
 		cmocka_unit_test(a_span_to_the_pools_end_is_given_back_after_a_death),
 		cmocka_unit_test(memory_stays_while_somebody_reads),
 		cmocka_unit_test(a_dirty_segment_is_trimmed_though_a_trimmer_died),
