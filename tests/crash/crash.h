@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../lib/must.h"
 #include "client.h"
 #include "cxlshm.h"
 
@@ -39,24 +40,5 @@ struct scenario {
 void die_at(struct stage *stage, unsigned point, void (*body)(struct stage *stage, struct cxlshm_client *c), int recover);
 
 extern const struct scenario refs_scenarios[], names_scenarios[], queue_scenarios[];
-
-/* End the process with a sentence unless rc is 0. */
-#define MUST(call)                                                                                 \
-	do {                                                                                       \
-		int must_rc = (int)(call);                                                         \
-		if (must_rc) {                                                                     \
-			fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call,              \
-				strerror(must_rc < 0 ? -must_rc : 0));                             \
-			exit(3);                                                                   \
-		}                                                                                  \
-	} while (0)
-
-#define REQUIRE(condition)                                                                         \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);    \
-			exit(3);                                                                   \
-		}                                                                                  \
-	} while (0)
 
 #endif

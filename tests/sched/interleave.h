@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../lib/must.h"
 #include "client.h"
 #include "cxlshm.h"
 
@@ -39,24 +40,6 @@
 #define EVENTS_MAX 24u
 #define REFS 12u
 #define STATE_BYTES 40u
-
-#define MUST(call)                                                                                 \
-	do {                                                                                       \
-		int must_rc = (int)(call);                                                         \
-		if (must_rc) {                                                                     \
-			fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call,              \
-				strerror(must_rc < 0 ? -must_rc : 0));                             \
-			exit(3);                                                                   \
-		}                                                                                  \
-	} while (0)
-
-#define REQUIRE(condition)                                                                         \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);    \
-			exit(3);                                                                   \
-		}                                                                                  \
-	} while (0)
 
 #define NOBODY FIBERS
 

@@ -21,6 +21,8 @@ flags="-std=gnu11 -O2 -g -w -D_GNU_SOURCE -U_FORTIFY_SOURCE -fno-strict-aliasing
 base=$work/base
 mkdir -p "$base/o"
 cp "$root"/shm/*.[ch] "$here"/*.[ch] "$base"
+mkdir "$work/lib"
+cp "$here"/../lib/*.h "$work/lib"	# "../lib" of every copy
 
 # As meson.build has it: what is followed, and what is not.
 flags_of() {

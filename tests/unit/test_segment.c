@@ -60,19 +60,24 @@ static void two_clients_never_get_the_same(void **state)
 	fixture_free(f);
 }
 
-static unsigned death, deaths_left;	/* die at the deaths_left-th pass of the point */
+struct death {
+	unsigned point;
+	unsigned left;	/* passes of it, the last one included */
+};
 
 static void die(void *arg, struct client *c, unsigned point)
 {
-	(void)arg;
+	struct death *death = arg;
+
 	(void)c;
-	if (point == death && deaths_left && !--deaths_left)
+	if (point == death->point && !--death->left)
 		raise(SIGKILL);
 }
 
 /* A client, in a process of its own, that dies at the n-th pass of the point. */
 static void die_within(struct fixture *f, void (*body)(struct cxlshm_client *c), unsigned point, unsigned n)
 {
+	struct death death = {point, n};
 	struct cxlshm_client *c;
 	struct cxlshm_pool *mine;
 	int status;
@@ -85,8 +90,7 @@ static void die_within(struct fixture *f, void (*body)(struct cxlshm_client *c),
 		alarm(60);
 		if (cxlshm_pool_open(f->dir, 0, &mine, NULL) || cxlshm_join(mine, "doomed", 0, &c))
 			_exit(1);
-		death = point;
-		deaths_left = n;
+		((struct pool *)mine)->crash_arg = &death;
 		((struct pool *)mine)->crash_hook = die;
 		body(c);
 		_exit(2);
@@ -285,7 +289,10 @@ static void memory_stays_while_somebody_reads(void **state)
 	fixture_free(f);
 }
 
-static uint32_t late;	/* the segment that somebody_is_late() leaves dirty */
+struct late {
+	struct fixture *f;
+	uint32_t segment;	/* the one that is left dirty */
+};
 
 static void trim(struct cxlshm_client *client)
 {
@@ -295,15 +302,16 @@ static void trim(struct cxlshm_client *client)
 /* In the middle of a trim: a segment that it has passed becomes dirty, and who comes to trim that dies. */
 static void somebody_is_late(void *arg, struct client *c, unsigned point)
 {
-	struct fixture *f = arg;
+	const struct late *late = arg;
+	struct client *own = (struct client *)late->f->client;
 
-	if (point != CRASH_segment_punched || (uint64_t)c->cid == ((struct client *)f->client)->cid)
+	if (point != CRASH_segment_punched || c == own)
 		return;
 	c->pool->crash_hook = NULL;
 	client_read_begin(c);
-	segment_release((struct client *)f->client, late);
+	segment_release(own, late->segment);
 	client_read_end(c);
-	die_within(f, trim, CRASH_segment_trimming, 1);
+	die_within(late->f, trim, CRASH_segment_trimming, 1);
 }
 
 /* Who trims says so in its own name, and takes back nothing but that. */
@@ -312,6 +320,7 @@ static void a_dirty_segment_is_trimmed_though_a_trimmer_died(void **state)
 	struct fixture *f;
 	struct client *c, *slow;
 	struct cxlshm_client *other;
+	struct late late;
 	struct pool *pool;
 	uint32_t second;
 
@@ -322,21 +331,22 @@ static void a_dirty_segment_is_trimmed_though_a_trimmer_died(void **state)
 	pool = c->pool;
 	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &other), 0);
 	slow = (struct client *)other;
-	assert_int_equal(segment_claim(c, &late), 0);
+	late.f = f;
+	assert_int_equal(segment_claim(c, &late.segment), 0);
 	assert_int_equal(segment_claim(c, &second), 0);
-	assert_true(late < second);
+	assert_true(late.segment < second);
 	client_read_begin(slow);
 	segment_release(c, second);
 	client_read_end(slow);
 	assert_int_equal(segment_state_of(pool, second), SEGMENT_FREE_DIRTY);
 	pool->crash_hook = somebody_is_late;
-	pool->crash_arg = f;
+	pool->crash_arg = &late;
 	segment_trim_hinted(slow);
 	assert_null(pool->crash_hook);
 	assert_int_equal(segment_state_of(pool, second), SEGMENT_FREE);
-	assert_int_equal(segment_state_of(pool, late), SEGMENT_FREE_DIRTY);
+	assert_int_equal(segment_state_of(pool, late.segment), SEGMENT_FREE_DIRTY);
 	assert_int_equal(cxlshm_recover(f->pool, NULL), 0);
-	assert_int_equal(segment_state_of(pool, late), SEGMENT_FREE);
+	assert_int_equal(segment_state_of(pool, late.segment), SEGMENT_FREE);
 	assert_int_equal(cxlshm_leave(other), 0);
 	fixture_free(f);
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../lib/must.h"
 #include "client.h"
 #include "cxlshm.h"
 
@@ -53,24 +54,6 @@ void timed_end(double from_us, int rc);
 		timed_begin(name);                                                                 \
 		timed_from = timed_now();                                                          \
 		timed_end(timed_from, (int)(call));                                                \
-	} while (0)
-
-#define MUST(call)                                                                                 \
-	do {                                                                                       \
-		int must_rc = (int)(call);                                                         \
-		if (must_rc) {                                                                     \
-			fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call,              \
-				strerror(must_rc < 0 ? -must_rc : 0));                             \
-			exit(3);                                                                   \
-		}                                                                                  \
-	} while (0)
-
-#define REQUIRE(condition)                                                                         \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);    \
-			exit(3);                                                                   \
-		}                                                                                  \
 	} while (0)
 
 #endif
