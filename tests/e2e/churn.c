@@ -2,7 +2,9 @@
 /*
  * churn: random native operations until killed, for soak.py.
  *
- *   churn POOL SEED
+ *   churn POOL SEED [STEPS NUMBER]
+ *
+ * STEPS is a file of 64-bit counters: the NUMBERth is raised at each step.
  *
  * All churns of a pool fight over the same names: /cells (an object with 64 cells), /queue, and the files
  * and folders under /native.  Each object carries its own id and a sum of it, written before the reference leaves
@@ -11,12 +13,14 @@
  */
 #include <cxlshm.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define CELLS 64
 #define HELD 48
@@ -239,12 +243,33 @@ static void meet(struct churn *c)
 	expected(c, cxlshm_mkdir(c->client, 0, "native", 0777, NULL));
 }
 
+/* The counter that says that it goes on; one of its own if nobody looks. */
+static uint64_t *steps_of(const char *path, const char *number)
+{
+	static uint64_t own;
+	int fd;
+	void *map;
+
+	if (!path)
+		return &own;
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	map = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (fd < 0 || map == MAP_FAILED) {
+		perror(path);
+		exit(2);
+	}
+	close(fd);
+	return (uint64_t *)map + strtoul(number, NULL, 0);
+}
+
 int main(int argc, char **argv)
 {
 	static struct churn c;
 	struct cxlshm_error error;
-	if (argc != 3)
-		return fprintf(stderr, "usage: churn POOL SEED\n"), 2;
+	volatile uint64_t *steps;
+	if (argc != 3 && argc != 5)
+		return fprintf(stderr, "usage: churn POOL SEED [STEPS NUMBER]\n"), 2;
+	steps = steps_of(argc == 5 ? argv[3] : NULL, argc == 5 ? argv[4] : NULL);
 	c.random = strtoull(argv[2], NULL, 0) * MARK | 1;
 	c.doing = "opening";
 	int rc = cxlshm_pool_open(argv[1], 0, &c.pool, &error);
@@ -256,7 +281,7 @@ int main(int argc, char **argv)
 	if (rc)
 		wrong(&c, strerrorname_np(-rc));
 	meet(&c);
-	for (uint64_t step = 0;; step++) {
+	for (uint64_t step = 0;; step++, ++*steps) {
 		uint64_t kind = draw(&c, 100);
 		if (kind < 40)
 			cell_step(&c);

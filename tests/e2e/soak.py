@@ -4,21 +4,38 @@
 
 Five native processes (churn) and three that work on files; every 50 ms one is killed with SIGKILL and started
 again; every few seconds the daemon itself is killed and the pool mounted anew; now and then a process is
-stopped for two seconds, and nobody may wait for it.
+stopped for two seconds.  Each counts its steps.  At the end the kills pause, one process is stopped, and every other
+must get on, or somebody waits.
 """
+import errno
 import mmap
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
+import tempfile
 import time
 
+# What others' work on the same names explains, and a daemon that is being killed.
+EXPECTED = (errno.ENOENT, errno.EEXIST, errno.ENOSPC)
+WITHOUT_DAEMON = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
+GOES_ON_S = 60
 
-def file_worker(mnt, seed):
+
+def counters(path):
+    with open(path, "r+b") as file:
+        return mmap.mmap(file.fileno(), 4096)
+
+
+def file_worker(mnt, seed, steps, number):
     """Random file operations; each file says in its bytes which one it is."""
     draw = random.Random(seed)
+    count = 0
     while True:
+        count += 1
+        struct.pack_into("=Q", steps, 8 * number, count)
         path = f"{mnt}/files/{draw.randrange(4)}/{draw.randrange(20)}"
         other = f"{mnt}/files/{draw.randrange(4)}/{draw.randrange(20)}"
         try:
@@ -49,8 +66,11 @@ def file_worker(mnt, seed):
         except ValueError:
             pass  # an empty file cannot be mapped
         except OSError as error:
-            if error.errno in (107, 103, 5):  # the daemon is being killed: ENOTCONN, ECONNABORTED, EIO
+            if error.errno in WITHOUT_DAEMON:
                 time.sleep(0.02)
+            elif error.errno not in EXPECTED:
+                print(f"file worker: action {action} on {path}, {other}: {error}", flush=True)
+                os._exit(1)
 
 
 def daemon_of(mnt):
@@ -71,8 +91,21 @@ class Soak:
         self.workers, self.stopped = {}, {}
         self.kills = self.daemon_kills = self.stops = 0
         self.failures = []
+        self.done = {"native": 0, "file": 0}
+        with tempfile.NamedTemporaryFile(delete=False) as file:
+            file.write(bytes(4096))
+            self.steps_path = file.name
+        self.steps = counters(self.steps_path)
         for number in range(8):
             self.start(number)
+
+    def steps_of(self, number):
+        return struct.unpack_from("=Q", self.steps, 8 * number)[0]
+
+    def count(self, number):
+        """The worker has ended: what it did."""
+        self.done["native" if number < 5 else "file"] += self.steps_of(number)
+        struct.pack_into("=Q", self.steps, 8 * number, 0)
 
     def start(self, number):
         self.seed += 1
@@ -80,6 +113,7 @@ class Soak:
             command = ["churn", self.pool, str(self.seed)]
         else:
             command = [sys.executable, __file__, "--files", self.mnt, str(self.seed)]
+        command += [self.steps_path, str(number)]
         self.workers[number] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def reap(self):
@@ -87,6 +121,7 @@ class Soak:
             if worker.poll() is not None:
                 self.failures.append(f"worker {number} ended with {worker.returncode}: "
                                      f"{worker.stdout.read().decode(errors='replace')[-500:]}")
+                self.count(number)
                 self.start(number)
 
     def kill(self, number):
@@ -97,9 +132,10 @@ class Soak:
             worker.wait()
             worker.stdout.close()
             self.kills += 1
+            self.count(number)
+            self.start(number)
         else:
             self.reap()
-        self.start(number)
 
     def kill_daemon(self):
         pid = daemon_of(self.mnt)
@@ -140,11 +176,35 @@ class Soak:
                 print(f"{now - begin:.0f} s: {self.kills} kills, {self.daemon_kills} of the daemon, "
                       f"{(used.f_blocks - used.f_bfree) * used.f_frsize >> 20} MiB in use", flush=True)
 
+    def all_get_on(self):
+        """With one stopped wherever it is, the others do not wait for it."""
+        for number in self.stopped:
+            self.workers[number].send_signal(signal.SIGCONT)
+        still = self.draw.randrange(8)
+        self.workers[still].send_signal(signal.SIGSTOP)
+        self.stops += 1
+        before = {number: self.steps_of(number) for number in range(8) if number != still}
+        end = time.monotonic() + GOES_ON_S
+        while before and time.monotonic() < end and not self.failures:
+            time.sleep(0.05)
+            self.reap()
+            before = {number: steps for number, steps in before.items() if self.steps_of(number) <= steps}
+        if before and not self.failures:
+            self.failures.append(f"with {still} stopped, {sorted(before)} did not get on for {GOES_ON_S} s")
+        self.workers[still].send_signal(signal.SIGCONT)
+
     def end(self):
-        for worker in self.workers.values():
+        self.reap()
+        for number, worker in self.workers.items():
             worker.kill()
             worker.wait()
-        print(f"{self.kills} kills, {self.daemon_kills} of the daemon, {self.stops} stopped for a while", flush=True)
+            self.count(number)
+        os.unlink(self.steps_path)
+        for kind, steps in self.done.items():
+            if not steps:
+                self.failures.append(f"no {kind} operation was done")
+        print(f"{self.kills} kills, {self.daemon_kills} of the daemon, {self.stops} stopped for a while; "
+              f"{self.done['native']} native operations, {self.done['file']} on files", flush=True)
         for line in self.failures:
             print("FAIL", line)
         return 1 if self.failures or not self.kills else 0
@@ -152,9 +212,10 @@ class Soak:
 
 def main():
     if sys.argv[1] == "--files":
-        file_worker(sys.argv[2], int(sys.argv[3]))
+        file_worker(sys.argv[2], int(sys.argv[3]), counters(sys.argv[4]), int(sys.argv[5]))
     soak = Soak(sys.argv[1], sys.argv[2], int(sys.argv[4]))
     soak.run(float(sys.argv[3]))
+    soak.all_get_on()
     sys.exit(soak.end())
 
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Soak: rounds of random native and file operations by eight processes on one mounted pool, one killed with SIGKILL every
 # 50 ms, the daemon killed and mounted anew every few seconds, some processes stopped for two seconds (e2e/soak.py and
-# churn.c do the work and find wrong objects).
+# churn.c do the work, find wrong objects and unexpected errors, and see that nobody waits for a stopped one).
 #
 #   soak.sh [--seconds N] [--seed S]      CXLSHM_BUILD names the build folder
 #
@@ -33,7 +33,7 @@ objects() { fsck.cxlshm -v "$POOL" 2>&1 | sed -nE 's/.*[^0-9]([0-9]+) objects.*/
 rounds=$(((seconds + 59) / 60))
 [ $rounds -gt 1 ] || rounds=2
 each=$((seconds / rounds))
-kills=0 daemons=0 stops=0 first= most=0
+kills=0 daemons=0 stops=0 native=0 files=0 first= most=0
 echo "seed $seed, $rounds rounds of $each s: soak.sh --seconds $seconds --seed $seed"
 make_pool "$POOL" 256M
 for ((round = 1; round <= rounds; round++)); do
@@ -41,8 +41,8 @@ for ((round = 1; round <= rounds; round++)); do
 	check "round $round: $each s of it" timeout $((each + 120)) \
 		python3 "$CXLSHM_SOURCE/tests/e2e/soak.py" "$POOL" "$MNT" "$each" $((seed + 1000 * round))
 	line=$(grep -E '^[0-9]+ kills, [0-9]+ of the daemon, [0-9]+ stopped' "$LOG" | tail -n 1)
-	read -r k _ d _ _ _ s _ <<<"${line//,/} 0 0 0 0 0 0 0 0"
-	kills=$((kills + k)) daemons=$((daemons + d)) stops=$((stops + s))
+	read -r k _ d _ _ _ s _ _ _ _ n _ _ f _ <<<"${line//[,;]/} 0 0 0 0 0 0 0 0 0 0 0 0 0 0"
+	kills=$((kills + k)) daemons=$((daemons + d)) stops=$((stops + s)) native=$((native + n)) files=$((files + f))
 	check "what is left can be removed" bash -c 'cd "$1" && rm -rf cells queue native files && test -z "$(ls)"' - "$MNT"
 	check "no native client is left" wait_until 20 \
 		'test "$(awk '\''NR > 1 && $NF == "churn"'\'' "$MNT/.cxlshm/clients" | wc -l)" = 0'
@@ -59,5 +59,5 @@ for ((round = 1; round <= rounds; round++)); do
 	echo "progress: round $round of $rounds, $kills kills, $daemons of the daemon, $stops stops, $((now >> 10)) KiB in use"
 done
 echo "soak: $rounds rounds, $kills kills survived, $daemons of the daemon, $stops stopped, $((first >> 10)) KiB in use after the" \
-	"first round, at most $((most >> 10)) later, $failures failures"
+	"first round, at most $((most >> 10)) later; $native native operations, $files on files; $failures failures"
 finish
