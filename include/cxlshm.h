@@ -432,7 +432,7 @@ int cxlshm_stat(struct cxlshm_client *client, cxlshm_ref ref, struct cxlshm_stat
 #define CXLSHM_SET_CTIME 32u
 
 /* Set the attributes named in mask from st.  Each one changes by itself; ctime moves to now unless
- * CXLSHM_SET_CTIME gives it. */
+ * CXLSHM_SET_CTIME gives it.  Times outside the years 1678 to 2261 become the nearest one inside. */
 int cxlshm_setattr(struct cxlshm_client *client, cxlshm_ref ref, const struct cxlshm_stat *st,
 		   unsigned mask);
 

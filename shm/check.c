@@ -207,14 +207,24 @@ static int prepare(struct check *c)
 /* Every step relies on what those before it found sound, and on nothing else. */
 static int walk(struct check *c)
 {
-	static int (*const step[])(struct check *) = {
-		prepare, check_slots, check_segments, check_pages, check_blocks, check_lists, check_references,
-		check_reach, check_directories, check_inodes, check_extents,
+	static const struct {
+		int (*take)(struct check *c);
+		const char *of;	/* what it looks at */
+	} step[] = {
+		{prepare, NULL}, {check_slots, "client slots"}, {check_segments, "segments"}, {check_pages, "page tables"},
+		{check_blocks, "blocks"}, {check_lists, "lists"}, {check_references, "references and counts"},
+		{check_reach, "ways to every object"}, {check_directories, "directories"}, {check_inodes, "inodes"},
+		{check_extents, "extents"},
 	};
 	int rc = 0;
 
-	for (size_t i = 0; !rc && i < sizeof(step) / sizeof(step[0]); i++)
-		rc = step[i](c);
+	for (size_t i = 0; !rc && i < sizeof(step) / sizeof(step[0]); i++) {
+		uint64_t before = c->result->problems;
+
+		rc = step[i].take(c);
+		if (!rc && step[i].of && c->result->problems == before)
+			check_note(c, "%s: in order", step[i].of);
+	}
 	return rc;
 }
 
@@ -264,20 +274,34 @@ static int recover_first(struct pool *pool, check_report *report, void *arg)
 	return 0;
 }
 
-int check_pool(struct pool *pool, unsigned flags, check_report *report, void *arg,
-	       struct cxlshm_check_result *result)
+/* Rounds of repair find again what could not be repaired: a line is told once. */
+struct once {
+	check_report *report;
+	void *arg;
+	struct check_map told;
+};
+
+static void report_once(void *arg, int severity, const char *line)
+{
+	struct once *once = arg;
+	uint64_t key = 0xcbf29ce484222325ull + (unsigned)severity;
+
+	for (const char *at = line; *at; at++)
+		key = (key ^ (unsigned char)*at) * 0x100000001b3ull;
+	if (check_map_get(&once->told, key | 1))
+		return;
+	(void)check_map_add(&once->told, key | 1, 1);	/* without memory it is told again */
+	once->report(once->arg, severity, line);
+}
+
+static int check_and_repair(struct pool *pool, unsigned flags, check_report *report, void *arg,
+			    struct cxlshm_check_result *result)
 {
 	struct cxlshm_check_result found, left;
 	unsigned quietly = flags & ~CXLSHM_CHECK_VERBOSE;
 	int recoverable;
 	int rc;
 
-	if (pool->forked)
-		return -EOWNERDEAD;
-	if (flags & CXLSHM_CHECK_REPAIR && pool->flags & CXLSHM_READONLY)
-		return -EROFS;
-	if (flags & CXLSHM_CHECK_REPAIR && anybody_alive(pool))
-		return -EBUSY;
 	rc = round_of(pool, flags & ~CXLSHM_CHECK_REPAIR, report, arg, &found, &recoverable);
 	left = found;
 	if (!rc && flags & CXLSHM_CHECK_REPAIR && found.problems) {
@@ -296,6 +320,23 @@ int check_pool(struct pool *pool, unsigned flags, check_report *report, void *ar
 		result->problems = left.problems;
 	result->repaired = result->problems - left.problems;
 	return 0;
+}
+
+int check_pool(struct pool *pool, unsigned flags, check_report *report, void *arg,
+	       struct cxlshm_check_result *result)
+{
+	struct once once = {.report = report, .arg = arg};
+	int rc;
+
+	if (pool->forked)
+		return -EOWNERDEAD;
+	if (flags & CXLSHM_CHECK_REPAIR && pool->flags & CXLSHM_READONLY)
+		return -EROFS;
+	if (flags & CXLSHM_CHECK_REPAIR && anybody_alive(pool))
+		return -EBUSY;
+	rc = check_and_repair(pool, flags, report ? report_once : NULL, &once, result);
+	check_map_free(&once.told);
+	return rc;
 }
 
 /* ---------------------------------------------------------------- offline */

@@ -331,7 +331,7 @@ static int extents_list(struct check *c)
 		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
 			continue;
 		if (!id || (entry->d_type != DT_REG && entry->d_type != DT_UNKNOWN)) {
-			check_problem(c, "x/%.64s is not the bytes of an object", entry->d_name);
+			check_problem(c, "x/%.64s is not the bytes of an object; it is left there, delete it if nobody wants it", entry->d_name);
 			continue;
 		}
 		c->result->extents++;

@@ -459,7 +459,7 @@ struct attr_fmt {
 	struct a128 entries;	/* 16 | DIRECTORY: {entries | COUNTER_REMOVED, stamp}; W: era_cas; R: rmdir, stat */
 	struct a64 mode;	/* 32 | st_mode; W: any holder, each word by itself; R: stat.  The same down to btime */
 	struct a64 owner;	/* 40 | uid in the low half, gid above */
-	struct a64 atime_ns;	/* 48 | of a FILE the extent's own times count */
+	struct a64 atime_ns;	/* 48 | signed, since 1970; of a FILE the extent's own times count */
 	struct a64 mtime_ns;
 	struct a64 ctime_ns;
 	struct a64 btime_ns;

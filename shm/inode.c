@@ -12,24 +12,33 @@
 #include <unistd.h>
 
 
-#define NS_PER_S 1000000000ull
+#define NS_PER_S 1000000000
+#define SECONDS_MAX (INT64_MAX / NS_PER_S - 1)
+
+/* Times are kept as signed nanoseconds since 1970: the years 1678 to 2261. */
+static uint64_t from_timespec(const struct timespec *t)
+{
+	return (uint64_t)((int64_t)t->tv_sec * NS_PER_S + t->tv_nsec);
+}
+
+static struct timespec to_timespec(uint64_t word)
+{
+	int64_t ns = (int64_t)word, below = ns % NS_PER_S < 0;
+
+	return (struct timespec){.tv_sec = ns / NS_PER_S - below, .tv_nsec = ns % NS_PER_S + below * NS_PER_S};
+}
 
 static uint64_t now_ns(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+	return from_timespec(&now);
 }
 
-static struct timespec to_timespec(uint64_t ns)
+static int later(const struct timespec *a, const struct timespec *b)
 {
-	return (struct timespec){.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
-}
-
-static uint64_t from_timespec(const struct timespec *t)
-{
-	return (uint64_t)t->tv_sec * NS_PER_S + (uint64_t)t->tv_nsec;
+	return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
 }
 
 enum cxlshm_kind inode_public_kind(enum object_kind kind)
@@ -211,7 +220,7 @@ static int stat_file(struct client *c, const struct attr_fmt *attr, struct cxlsh
 	st->used_bytes = (uint64_t)extent.st_blocks * 512;
 	st->atime = extent.st_atim;
 	st->mtime = extent.st_mtim;
-	if (from_timespec(&extent.st_ctim) > from_timespec(&st->ctime))
+	if (later(&extent.st_ctim, &st->ctime))
 		st->ctime = extent.st_ctim;
 	return 0;
 }
@@ -320,24 +329,25 @@ static void set_time(struct client *c, struct a64 *word, uint64_t ns)
 	persist(c->pool, word, sizeof(*word));
 }
 
-static int valid_time(const struct timespec *t)
+/* As the kernel does for file systems: a time that cannot be kept becomes the nearest one that can.  0 if it is none. */
+static int clamp_time(struct timespec *t)
 {
-	return t->tv_sec >= 0 && (uint64_t)t->tv_sec < UINT64_MAX / NS_PER_S && t->tv_nsec >= 0 &&
-	       t->tv_nsec < (long)NS_PER_S;
+	if (t->tv_sec > SECONDS_MAX || t->tv_sec < -SECONDS_MAX)
+		*t = (struct timespec){.tv_sec = t->tv_sec < 0 ? -SECONDS_MAX : SECONDS_MAX};
+	return t->tv_nsec >= 0 && t->tv_nsec < NS_PER_S;
 }
 
 int inode_set(struct client *c, uint64_t off, const struct cxlshm_stat *st, unsigned mask)
 {
-	struct timespec times[2] = {st->atime, st->mtime};
+	struct timespec times[2] = {st->atime, st->mtime}, ctime = st->ctime;
 	enum object_kind kind;
 	struct attr_fmt *attr = inode_attr(c, off, &kind);
 	int rc;
 
 	if (!attr)
 		return -EINVAL;
-	if ((mask & CXLSHM_SET_ATIME && !valid_time(&st->atime)) ||
-	    (mask & CXLSHM_SET_MTIME && !valid_time(&st->mtime)) ||
-	    (mask & CXLSHM_SET_CTIME && !valid_time(&st->ctime)))
+	if ((mask & CXLSHM_SET_ATIME && !clamp_time(&times[0])) || (mask & CXLSHM_SET_MTIME && !clamp_time(&times[1])) ||
+	    (mask & CXLSHM_SET_CTIME && !clamp_time(&ctime)))
 		return -EINVAL;
 	if (kind == OBJECT_FILE && mask & (CXLSHM_SET_ATIME | CXLSHM_SET_MTIME)) {
 		if (!(mask & CXLSHM_SET_ATIME))
@@ -355,11 +365,11 @@ int inode_set(struct client *c, uint64_t off, const struct cxlshm_stat *st, unsi
 	if (mask & CXLSHM_SET_GID)
 		set_bits(c, &attr->owner, 0xffffffffull << 32, (uint64_t)st->gid << 32);
 	if (mask & CXLSHM_SET_ATIME)
-		set_time(c, &attr->atime_ns, from_timespec(&st->atime));
+		set_time(c, &attr->atime_ns, from_timespec(&times[0]));
 	if (mask & CXLSHM_SET_MTIME)
-		set_time(c, &attr->mtime_ns, from_timespec(&st->mtime));
+		set_time(c, &attr->mtime_ns, from_timespec(&times[1]));
 	if (mask)
-		set_time(c, &attr->ctime_ns, mask & CXLSHM_SET_CTIME ? from_timespec(&st->ctime) : now_ns());
+		set_time(c, &attr->ctime_ns, mask & CXLSHM_SET_CTIME ? from_timespec(&ctime) : now_ns());
 	return 0;
 }
 

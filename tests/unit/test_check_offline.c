@@ -178,6 +178,46 @@ static void a_cycle_outlives_its_client_until_repaired(void **state)
 	offline_teardown(&o);
 }
 
+/* What a repair cannot take away shows in each of its rounds. */
+static void a_finding_is_one_line(void **state)
+{
+	struct lines lines = {.want = "x/foreign is not the bytes of an object"};
+	struct cxlshm_check_result result;
+	struct offline o;
+	char path[100];
+	int fd;
+
+	(void)state;
+	offline_setup(&o);
+	cxlshm_pool_close(o.pool);
+	snprintf(path, sizeof(path), "%s/x/foreign", o.dir);
+	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	result = offline_check(&o, CXLSHM_CHECK_REPAIR, &lines);
+	assert_int_equal(result.problems, 1);
+	assert_int_equal(result.repaired, 0);
+	assert_int_equal(lines.wanted, 1);
+	assert_int_equal(unlink(path), 0);
+	offline_in_order(&o);
+	offline_teardown(&o);
+}
+
+static void what_is_fine_is_told_on_request(void **state)
+{
+	struct lines silent = {.want = NULL}, lines = {.want = NULL};
+	struct offline o;
+
+	(void)state;
+	offline_setup(&o);
+	cxlshm_pool_close(o.pool);
+	offline_check(&o, 0, &silent);
+	assert_int_equal(silent.count[0], 0);
+	offline_check(&o, CXLSHM_CHECK_VERBOSE, &lines);
+	assert_int_equal(lines.count[0], 10);
+	offline_teardown(&o);
+}
+
 static void who_died_is_recovered_by_the_repair(void **state)
 {
 	struct lines lines = {.want = "is dead and not recovered"};
@@ -306,6 +346,8 @@ int main(void)
 		cmocka_unit_test(a_flipped_count_is_repaired_offline),
 		cmocka_unit_test(either_superblock_is_restored_from_the_other),
 		cmocka_unit_test(a_cycle_outlives_its_client_until_repaired),
+		cmocka_unit_test(a_finding_is_one_line),
+		cmocka_unit_test(what_is_fine_is_told_on_request),
 		cmocka_unit_test(who_died_is_recovered_by_the_repair),
 		cmocka_unit_test(a_wiped_slots_era_is_not_used_again),
 		cmocka_unit_test(a_repaired_pool_is_used_again),
