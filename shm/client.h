@@ -60,6 +60,7 @@ struct client {
 	uint32_t pages_empty_max;	/* pages in runs without a used block that a sweep leaves for re-use */
 
 	struct mapping *mappings;	/* of cxlshm_map(); extent.c */
+	struct client *thread_next;	/* the next one that leaves when its thread exits: CXLSHM_JOIN_THREAD */
 
 	struct cxlshm_recovery done;	/* counted while retiring */
 };

@@ -90,10 +90,26 @@ int cxlshm_pool_create(const char *path, const struct cxlshm_pool_options *optio
 	return rc;
 }
 
-/* A thread that joined with CXLSHM_JOIN_THREAD exits. */
+/* A thread that joined with CXLSHM_JOIN_THREAD, perhaps more than once, exits. */
 static void leave_at_exit(void *client)
 {
-	cxlshm_leave(client);
+	for (struct client *c = client, *next; c; c = next) {
+		next = c->thread_next;
+		cxlshm_leave((struct cxlshm_client *)c);
+	}
+}
+
+/* The client leaves before its thread exits. */
+static void forget_at_exit(struct client *c)
+{
+	struct client *first = pthread_getspecific(c->pool->thread_key), **link = &first;
+
+	while (*link && *link != c)
+		link = &(*link)->thread_next;
+	if (!*link)
+		return;
+	*link = c->thread_next;
+	pthread_setspecific(c->pool->thread_key, first);
 }
 
 int cxlshm_pool_open(const char *path, unsigned flags, struct cxlshm_pool **handle, struct cxlshm_error *error)
@@ -147,6 +163,7 @@ int cxlshm_join(struct cxlshm_pool *handle, const char *name, unsigned flags, st
 	if (rc)
 		return rc;
 	if (flags & CXLSHM_JOIN_THREAD) {
+		c->thread_next = pthread_getspecific(pool->thread_key);
 		rc = pthread_setspecific(pool->thread_key, c);
 		if (rc) {
 			recover_retire(c);
@@ -166,12 +183,11 @@ int cxlshm_leave(struct cxlshm_client *client)
 	if (!c)
 		return -EINVAL;
 	api_unmap_all(c);
+	forget_at_exit(c);
 	if (c->pool->forked) {
 		client_abandon(c);
 		return 0;
 	}
-	if (pthread_getspecific(c->pool->thread_key) == c)
-		pthread_setspecific(c->pool->thread_key, NULL);
 	recover_retire(c);
 	return 0;
 }

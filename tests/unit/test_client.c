@@ -180,17 +180,19 @@ static void exec_is_the_end_of_a_client(void **state)
 static void *join_and_exit(void *arg)
 {
 	struct fixture *f = arg;
-	struct cxlshm_client *c;
+	struct cxlshm_client *c[3];
 	cxlshm_ref ref;
 
-	if (cxlshm_join(f->pool, "thread", CXLSHM_JOIN_THREAD, &c) || cxlshm_alloc(c, 100, &ref))
-		return (void *)1;
-	return NULL;
+	for (int i = 0; i < 3; i++)
+		if (cxlshm_join(f->pool, "thread", CXLSHM_JOIN_THREAD, &c[i]) || cxlshm_alloc(c[i], 100, &ref))
+			return (void *)1;
+	/* One of them before. */
+	return cxlshm_leave(c[1]) ? (void *)1 : NULL;
 }
 
 static void a_thread_that_exits_leaves(void **state)
 {
-	struct fixture *f = fixture_new(4 << 20, 4);
+	struct fixture *f = fixture_new(4 << 20, 8);
 	pthread_t thread;
 	void *result;
 
