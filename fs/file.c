@@ -493,17 +493,6 @@ int file_truncate(struct fs *fs, struct inode *inode, uint64_t size_bytes)
 	return rc ? rc : resize(fs, inode, size_bytes, size_bytes - st.size_bytes);
 }
 
-/* cxlshm_reserve(), and where the file system has no FALLOC_FL_ZERO_RANGE: punch, and reserve anew. */
-static int reserve(struct cxlshm_client *client, cxlshm_ref ref, int mode, uint64_t offset, uint64_t length)
-{
-	int rc = cxlshm_reserve(client, ref, mode, offset, length);
-
-	if (rc != -EOPNOTSUPP || !(mode & FALLOC_FL_ZERO_RANGE))
-		return rc;
-	rc = cxlshm_reserve(client, ref, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
-	return rc ? rc : cxlshm_reserve(client, ref, mode & FALLOC_FL_KEEP_SIZE, offset, length);
-}
-
 int file_reserve(struct fs *fs, struct inode *inode, int mode, uint64_t offset, uint64_t length)
 {
 	struct lane *lane;
@@ -521,10 +510,10 @@ int file_reserve(struct fs *fs, struct inode *inode, int mode, uint64_t offset, 
 	if (fd < 0)
 		return fd;
 	if (length > LANE_LONG_BYTES && !lane_side_begin(&fs->lanes, inode->ref, 0, &lane, &ref, NULL)) {
-		rc = reserve(lane->client, ref, mode, offset, length);
+		rc = cxlshm_reserve(lane->client, ref, mode, offset, length);
 		lane_side_end(lane, ref, 0);
 	} else {
-		rc = reserve(lane_lock(&fs->lanes), inode->ref, mode, offset, length);
+		rc = cxlshm_reserve(lane_lock(&fs->lanes), inode->ref, mode, offset, length);
 		lane_unlock(&fs->lanes);
 	}
 	close(fd);

@@ -16,10 +16,13 @@
  *   -EUCLEAN    the pool is damaged: run fsck.cxlshm
  *   -ENOTSUP    the pool has a version or feature that this library does not know
  *   -EOVERFLOW  a count is at its limit of 2^32 - 1
+ *   -EFBIG      a size or an offset of a file object beyond what its file system takes
  *   -EOWNERDEAD this handle was inherited through fork(): the child must open and join for itself
  *   -ESTALE     this client was declared dead and recovered: for pools shared by several machines, kept for
  *               when they fence each other; on one machine the kernel knows who lives, and it does not occur
  *   -EROFS      the pool was opened with CXLSHM_READONLY
+ * Handles and result pointers must not be NULL unless a comment says that they may: most calls answer -EINVAL, the shortest
+ * ones do not look.
  *
  * Threads.  A pool handle may be used by any number of threads.  A client handle is used by one
  * thread at a time; join once a thread.  Calls on different clients never wait for each other,
@@ -294,7 +297,7 @@ int cxlshm_cell_cas(struct cxlshm_client *client, cxlshm_ref holder, uint32_t in
 int cxlshm_export(struct cxlshm_client *client, cxlshm_ref ref, uint64_t *token);
 
 /* Take an exported reference; the exporter may take it back this way too.  -ENOENT: taken already, or
- * its exporter is gone. */
+ * its exporter is gone.  -EINVAL: no export has that token. */
 int cxlshm_import(struct cxlshm_client *client, uint64_t token, cxlshm_ref *ref);
 
 /* ---------------------------------------------------------------- queues
@@ -329,8 +332,8 @@ int64_t cxlshm_queue_length(struct cxlshm_client *client, cxlshm_ref queue);
 /* ---------------------------------------------------------------- names
  *
  * Paths are relative to dir (0: the pool's root directory); components are separated by '/', and a
- * leading '/' is ignored; "" is dir itself.  "." and ".." are not special to the library: they are
- * refused as names.  Symbolic links are not followed: one in the middle of a path is -ENOTDIR.
+ * leading '/' is ignored; "" is dir itself, which has no name to be given, changed or removed (-EEXIST, -EISDIR, -EBUSY).
+ * "." and ".." are not special to the library: they are refused as names (-EINVAL).  Symbolic links are not followed: one in the middle of a path is -ENOTDIR.
  * Errors: -ENOENT, -ENOTDIR, -EISDIR, -EEXIST, -ENAMETOOLONG (a component over 255 bytes), -ENOSPC.
  * Lookups write nothing to shared memory but the reference they return.
  */
@@ -365,7 +368,7 @@ int cxlshm_symlink(struct cxlshm_client *client, const char *target, cxlshm_ref 
 int cxlshm_mknod(struct cxlshm_client *client, cxlshm_ref dir, const char *path, mode_t mode,
 		 cxlshm_ref *ref);
 
-/* The link's target, NUL-terminated and cut to size; returns its length or a negative errno. */
+/* The link's target, NUL-terminated and cut to size; returns its whole length (which may be more) or a negative errno. */
 int64_t cxlshm_readlink(struct cxlshm_client *client, cxlshm_ref ref, char *target, size_t size);
 
 /* Remove a name that is not a directory's (-EISDIR); the object lives as long as it is referred to. */
@@ -436,7 +439,8 @@ int cxlshm_stat(struct cxlshm_client *client, cxlshm_ref ref, struct cxlshm_stat
 int cxlshm_setattr(struct cxlshm_client *client, cxlshm_ref ref, const struct cxlshm_stat *st,
 		   unsigned mask);
 
-/* Extended attributes, as the system calls of those names: sizes in bytes, size 0 asks for the size. */
+/* Extended attributes, as the system calls of those names: sizes in bytes, size 0 asks for the size.  Those of one object
+ * take 64 KiB together, names and all: -ENOSPC beyond. */
 int64_t cxlshm_getxattr(struct cxlshm_client *client, cxlshm_ref ref, const char *name, void *value,
 			size_t size);
 int cxlshm_setxattr(struct cxlshm_client *client, cxlshm_ref ref, const char *name,
@@ -452,7 +456,11 @@ int cxlshm_named_object(struct cxlshm_client *client, cxlshm_ref inode, cxlshm_r
 /* Set a file object's size; growing reserves the bytes and zeroes them.  -ENOSPC, -EINVAL. */
 int cxlshm_resize(struct cxlshm_client *client, cxlshm_ref ref, uint64_t size_bytes);
 
-/* fallocate(2) on a file object: mode is FALLOC_FL_KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE or 0. */
+/*
+ * fallocate(2) on a file object: mode is 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE (with or without KEEP_SIZE) or
+ * FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE.  -ENOSPC, -EINVAL, -EFBIG; -EOPNOTSUPP: any other mode.
+ * Crash: any part of it is done.
+ */
 int cxlshm_reserve(struct cxlshm_client *client, cxlshm_ref ref, int mode, uint64_t offset,
 		   uint64_t length);
 

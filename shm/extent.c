@@ -95,7 +95,7 @@ void extent_reclaim(struct client *c, uint64_t id)
 	CRASH_POINT(c, extent, deleted);
 }
 
-/* fallocate(2) that goes on after signals; -EOPNOTSUPP (no reservation there) counts as done for plain reservations. */
+/* fallocate(2) that goes on after signals. */
 static int allocate(int fd, int mode, uint64_t offset, uint64_t length)
 {
 	int rc;
@@ -144,6 +144,12 @@ int extent_reserve(const struct pool *pool, uint64_t id, int mode, uint64_t offs
 	if (fd < 0)
 		return fd;
 	rc = allocate(fd, mode, offset, length);
+	/* tmpfs cannot zero a range: punched, and reserved anew. */
+	if (rc == -EOPNOTSUPP && mode & FALLOC_FL_ZERO_RANGE) {
+		rc = allocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
+		if (!rc)
+			rc = allocate(fd, mode & FALLOC_FL_KEEP_SIZE, offset, length);
+	}
 	close(fd);
 	return rc;
 }

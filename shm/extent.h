@@ -31,6 +31,7 @@ int extent_open(const struct pool *pool, uint64_t id, int flags);
 /* Set the size; growing reserves, unless the pool is sparse.  -ENOSPC leaves the size as it was. */
 int extent_resize(const struct pool *pool, uint64_t id, uint64_t bytes);
 
+/* As fallocate(2). */
 int extent_reserve(const struct pool *pool, uint64_t id, int mode, uint64_t offset, uint64_t length);
 
 int extent_stat(const struct pool *pool, uint64_t id, struct stat *st);

@@ -129,6 +129,11 @@ static void sizes_change_and_are_reserved(void **state)
 	assert_int_equal(cxlshm_reserve(f->client, ref, FALLOC_FL_KEEP_SIZE, 0, 1 << 20), 0);
 	assert_int_equal(cxlshm_size(f->client, ref), 9000);
 	assert_int_equal(cxlshm_reserve(f->client, ref, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096), 0);
+	assert_int_equal(cxlshm_reserve(f->client, ref, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 4096, 8192), 0);
+	assert_int_equal(cxlshm_size(f->client, ref), 9000);
+	assert_int_equal(cxlshm_reserve(f->client, ref, FALLOC_FL_ZERO_RANGE, 4096, 8192), 0);
+	assert_int_equal(cxlshm_size(f->client, ref), 12288);
+	assert_int_equal(cxlshm_reserve(f->client, ref, FALLOC_FL_PUNCH_HOLE, 0, 4096), -EOPNOTSUPP);
 	assert_int_equal(cxlshm_reserve(f->client, ref, 0, 0, 0), -EINVAL);
 	assert_int_equal(cxlshm_resize(f->client, ref, UINT64_MAX), -EFBIG);
 	assert_int_equal(cxlshm_release(f->client, ref), 0);
