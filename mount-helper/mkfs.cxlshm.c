@@ -301,6 +301,36 @@ static int holds_something(const char *path, char *out, size_t size)
 	return found;
 }
 
+/*
+ * The same of what is no part of a pool, in the directory or (folder "x/") in its folder of extents.  The library looks
+ * for itself, but unmounting a tmpfs takes everything in it without asking.
+ */
+static int holds_foreign(const char *path, const char *folder, char *out, size_t size)
+{
+	char name[4096 + 8];
+	DIR *dir;
+	struct dirent *entry;
+	int found = 0;
+
+	snprintf(name, sizeof(name), "%s/%s", path, folder);
+	dir = opendir(name);
+	while (dir && !found && (entry = readdir(dir))) {
+		const char *n = entry->d_name;
+
+		if (!strcmp(n, ".") || !strcmp(n, ".."))
+			continue;
+		if (*folder)
+			found = entry->d_type != DT_REG || strlen(n) != 16 || strspn(n, "0123456789abcdef") != 16;
+		else
+			found = strcmp(n, "heap") && strcmp(n, "x");
+		if (found)
+			snprintf(out, size, "%s%s", folder, n);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
 /* ---------------------------------------------------------------- removing */
 
 static void pause_ms(long ms)
@@ -318,6 +348,11 @@ static void pause_ms(long ms)
  */
 static int unmount_own(const char *path)
 {
+	char name[300];
+
+	if (holds_foreign(path, "", name, sizeof(name)) || holds_foreign(path, "x/", name, sizeof(name)))
+		return complain("%s/%s: not a file of a pool, so nothing is deleted; move it away, or delete it yourself, "
+				"first", path, name);
 	for (int i = 0; i < BUSY_TRIES; i++) {
 		if (umount2(path, UMOUNT_NOFOLLOW) == 0)
 			return 0;

@@ -13,6 +13,46 @@ echo data >"$E2E_DIR/full/file"
 check_refused "mkfs --plain in a directory with files" "full" mkfs.cxlshm --plain --size=16M "$E2E_DIR/full"
 check_refused "even with --force" "full" mkfs.cxlshm --plain --size=16M --force "$E2E_DIR/full"
 same "which keeps them" "$(cat "$E2E_DIR/full/file")" data
+# Other people's files in x/, whatever lies beside it: nothing is deleted, and the file is named.
+for heap in none empty zeros; do
+	dir=$E2E_DIR/foreign-$heap
+	mkdir -p "$dir/x"
+	echo precious >"$dir/x/photo.jpg"
+	: >"$dir/x/00000000000000af"
+	[ $heap = empty ] && : >"$dir/heap"
+	[ $heap = zeros ] && truncate -s 16M "$dir/heap"
+	check_refused "mkfs --plain over somebody's x/ (heap: $heap)" "x/photo.jpg|$dir: holds a pool" mkfs.cxlshm --plain --size=16M "$dir"
+	check_refused "even with --force (heap: $heap)" "x/photo.jpg" mkfs.cxlshm --plain --size=16M --force "$dir"
+	check_refused "mkfs --remove of it (heap: $heap)" "x/photo.jpg|no pool" mkfs.cxlshm --remove "$dir"
+	same "keep everything (heap: $heap)" "$(cat "$dir/x/photo.jpg"; ls "$dir/x" | wc -l)" "precious"$'\n'2
+	rm "$dir/x/photo.jpg"
+	check "without it --force takes what is left (heap: $heap)" mkfs.cxlshm --plain --size=16M --force "$dir"
+	check "and --remove takes that (heap: $heap)" mkfs.cxlshm --remove "$dir"
+	check "all of it (heap: $heap)" test ! -e "$dir"
+done
+for kind in --plain --quiet; do
+	dir=$E2E_DIR/foreign$kind
+	make_pool "$dir" 16M $kind
+	mount_pool "$dir"
+	cp /etc/passwd "$MNT/a"
+	check "umount" unmount_pool "$MNT"
+	echo precious >"$dir/x/mine"
+	mkdir "$dir/x/sub"
+	for command in "--remove" "--force --size=16M $kind"; do
+		check_refused "mkfs $command of a pool with other files in x/ ($kind)" "x/(mine|sub)" mkfs.cxlshm $command "$dir"
+		same "keeps them" "$(cat "$dir/x/mine"; ls "$dir/x" | wc -l)" "precious"$'\n'3
+	done
+	rm -r "$dir/x/mine" "$dir/x/sub"
+	check "and the pool" fsck.cxlshm -q "$dir"
+	if [ $kind = --quiet ]; then
+		echo precious >"$dir/mine"
+		check_refused "mkfs --remove of a tmpfs with another file" "$dir/mine" mkfs.cxlshm --remove "$dir"
+		same "keeps it" "$(cat "$dir/mine")" precious
+		check "and the pool" fsck.cxlshm -q "$dir"
+		rm "$dir/mine"
+	fi
+	check "mkfs --remove" mkfs.cxlshm --remove "$dir"
+done
 check_refused "mkfs on a file" "file" mkfs.cxlshm --plain --size=16M "$E2E_DIR/full/file"
 check_refused "mkfs without a pool" "usage|missing|pool" mkfs.cxlshm --size=16M
 for bad in --size=0 --size=4K --size=12Q --size=99999999T --clients=0x --clients=99999999 --mode=999 --group=nosuchgroup \
