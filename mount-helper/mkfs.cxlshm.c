@@ -34,6 +34,7 @@ struct request {
 	struct cxlshm_pool_options make;
 	int plain, remove, if_missing, quiet;
 	int made_dir, mounted;	/* by us, to be undone on failure */
+	int found;	/* --if-missing, and somebody else made it just now */
 };
 
 static int complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -422,6 +423,37 @@ static int size_check(struct request *r)
 	return 0;
 }
 
+/* --if-missing: what opening it for looking says.  Busy is waited for: it may just be made, as at boot, where two mounts
+ * of one pool may start at once. */
+static int look(const struct request *r, struct cxlshm_error *error)
+{
+	struct cxlshm_pool *pool;
+	int rc = -EBUSY;
+
+	for (int i = 0; rc == -EBUSY && i < BUSY_TRIES; i++) {
+		if (i)
+			pause_ms(25);
+		rc = cxlshm_pool_open(r->path, CXLSHM_READONLY, &pool, error);
+	}
+	if (rc == 0)
+		cxlshm_pool_close(pool);
+	return rc;
+}
+
+/* Make the pool in the directory as it is. */
+static int create(struct request *r)
+{
+	struct cxlshm_error error = { "" };
+	int rc = cxlshm_pool_create(r->path, &r->make, &error);
+
+	/* Somebody else was faster, or what is there is damaged. */
+	if (r->if_missing && (rc == -EBUSY || rc == -EEXIST)) {
+		rc = look(r, &error);
+		r->found = rc == 0;
+	}
+	return rc ? complain("%s", error.text) : 0;
+}
+
 /* Give the pool a tmpfs. */
 static int own_tmpfs(struct request *r)
 {
@@ -434,7 +466,14 @@ static int own_tmpfs(struct request *r)
 
 	switch (tmpfs_at(r->path)) {
 	case TMPFS_OWN:
-		/* Checked before: it holds no pool, or one that --force gives up. */
+		/*
+		 * Only the library can tell a pool from what was never finished, and takes that without force; what it
+		 * makes in its place goes with the tmpfs.
+		 */
+		if (!r->make.force && holds_something(r->path, name, sizeof(name)) && create(r))
+			return 1;
+		if (r->found)
+			return 0;
 		if (unmount_own(r->path))
 			return 1;
 		break;
@@ -445,7 +484,8 @@ static int own_tmpfs(struct request *r)
 	}
 	if (holds_something(r->path, name, sizeof(name)))
 		return complain(has(r->path, "heap") ?
-				"%s: holds a pool without a tmpfs of its own (%s); --plain --force makes that anew" :
+				"%s: holds a pool, or an unfinished one, without a tmpfs of its own (%s); --plain makes an "
+				"unfinished one anew, --plain --force any" :
 				"%s: holds other files (%s), which the pool's tmpfs would hide; use an empty "
 				"directory", r->path, name);
 	rc = tmpfs_mount(r->path, &o, &swappable);
@@ -480,21 +520,26 @@ static int make_pool(struct request *r)
 {
 	struct cxlshm_error error = { "" };
 
-	if (has(r->path, "heap")) {
-		if (r->if_missing)
+	if (r->if_missing && has(r->path, "heap")) {
+		int rc = look(r, &error);
+
+		if (rc == 0)
 			return 0;
-		if (!r->make.force)
-			return complain("%s: holds a pool already; --force makes it anew, and what is in it is "
-					"lost", r->path);
+		/* Damaged, no pool, or never finished: the library takes only the last without force. */
+		if (rc != -EUCLEAN && rc != -ENOENT)
+			return complain("%s", error.text);
 	}
 	if (size_check(r) || (!r->plain && own_tmpfs(r)))
 		return 1;
+	if (r->found)
+		return 0;
 	if (r->plain && r->made_dir &&
 	    (chown(r->path, r->make.uid, r->make.gid) != 0 || chmod(r->path, directory_mode(r)) != 0))
 		return complain("%s: cannot set owner, group or mode: %s", r->path, strerror(errno));
-	if (cxlshm_pool_create(r->path, &r->make, &error))
-		return complain("%s", error.text);
-	tell(r);
+	if (create(r))
+		return 1;
+	if (!r->found)
+		tell(r);
 	return 0;
 }
 
