@@ -496,7 +496,7 @@ static int own_tmpfs(struct request *r)
 		return complain("%s: cannot mount a tmpfs: %s", r->path, strerror(-rc));
 	r->mounted = 1;
 	if (swappable && !r->quiet)
-		fprintf(stderr, "mkfs.cxlshm: %s: the pool may go to swap (noswap needs Linux 6.4, and root "
+		printf("%s: the pool may go to swap (noswap needs Linux 6.4, and root "
 			"outside of a user namespace)\n", r->path);
 	return 0;
 }
