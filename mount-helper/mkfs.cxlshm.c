@@ -8,6 +8,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
 #include <inttypes.h>
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -332,8 +334,6 @@ static int holds_foreign(const char *path, const char *folder, char *out, size_t
 	return found;
 }
 
-/* ---------------------------------------------------------------- removing */
-
 static void pause_ms(long ms)
 {
 	struct timespec pause = { .tv_nsec = ms * 1000000 };
@@ -342,6 +342,28 @@ static void pause_ms(long ms)
 	nanosleep(&pause, NULL);
 	errno = saved;
 }
+
+/*
+ * Two that mount a tmpfs in one place at once would hide each other's pool: the second one waits.  The lock is on the
+ * directory above, for nothing is mounted over that meanwhile, and goes with this process.  Who may mount can open that.
+ */
+static int lock_place(const char *path)
+{
+	char above[4096 + 4];
+	int fd, i;
+
+	snprintf(above, sizeof(above), "%s/..", path);
+	fd = open(above, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (i = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK; i++) {
+		if (i == BUSY_TRIES)
+			return complain("%s: somebody else is making or removing a pool beside it, and holds the lock of the "
+					"directory above (lslocks tells who); try again", path);
+		pause_ms(25);
+	}
+	return 0;
+}
+
+/* ---------------------------------------------------------------- removing */
 
 /*
  * Unmount the pool's own tmpfs, and the pool with it.  The kernel refuses while anybody has a file of it
@@ -561,6 +583,8 @@ int main(int argc, char **argv)
 		rc = complain("%s: %s", r.pool, strerror(errno));
 	else if (!S_ISDIR(st.st_mode))
 		rc = complain("%s: not a directory", r.pool);
+	else if (!r.plain && (!r.remove || tmpfs_at(r.path) == TMPFS_OWN) && lock_place(r.path))
+		rc = 1;
 	else
 		rc = r.remove ? remove_pool(&r) : make_pool(&r);
 	if (rc && r.mounted)

@@ -93,6 +93,22 @@ for try in $(seq 20); do
 		mkfs.cxlshm --remove "$IFM.killed" >>"$LOG" 2>&1 || { fail "--if-missing after a killed one: $(cat "$LOG")"; break; }
 done
 [ "$try" != 20 ] || ok "--if-missing after a killed one"
+# Several at once on a tmpfs: one makes it, the others wait for that, and find it.
+mkdir "$E2E_DIR/place"
+exec 8<"$E2E_DIR/place"
+flock 8
+check_refused "mkfs while the place is locked" "place/p: .*lock" mkfs.cxlshm --size=16M "$E2E_DIR/place/p"
+check "makes nothing" test -z "$(ls "$E2E_DIR/place")"
+for n in 1 2 3; do
+	mkfs.cxlshm --if-missing --size=16M "$E2E_DIR/place/p" >"$E2E_DIR/made.$n" 2>&1 8<&- &
+	eval "made$n=$!"
+done
+sleep 0.2
+exec 8<&-
+for n in $made1 $made2 $made3; do check "mkfs when it is not locked any more" wait "$n"; done
+same "one of them made the pool" "$(cat "$E2E_DIR"/made.? | grep -c 'tmpfs of its own')" 1
+same "on one tmpfs" "$(awk -v p="$E2E_DIR/place/p" '$2 == p' /proc/self/mounts | wc -l)" 1
+check "mkfs --remove" mkfs.cxlshm --remove "$E2E_DIR/place/p"
 check_refused "mkfs on a file" "file" mkfs.cxlshm --plain --size=16M "$E2E_DIR/full/file"
 check_refused "mkfs without a pool" "usage|missing|pool" mkfs.cxlshm --size=16M
 for bad in --size=0 --size=4K --size=12Q --size=99999999T --clients=0x --clients=99999999 --mode=999 --group=nosuchgroup \
