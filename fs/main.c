@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_log.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
@@ -21,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -115,6 +117,7 @@ static void *start(void *arg)
 		detach(starter->pipe_fd);
 	fuse_log(FUSE_LOG_INFO, "cxlshmfs: %s is mounted on %s\n", fs->options->pool,
 		 fs->options->mountpoint);
+	fs->made_pool = false;
 	snprintf(state, sizeof(state), "READY=1\nMAINPID=%d\nSTATUS=Mounted", (int)getpid());
 	notify(state);
 	return NULL;
@@ -229,6 +232,30 @@ static void close_inherited(int pipe_fd)
 	close_range((unsigned)pipe_fd + 1, ~0u, 0);
 }
 
+/* What a pool that was there already does not have from the options. */
+static void tell_differences(const struct fs *fs)
+{
+	const struct options *options = fs->options;
+	char heap[PATH_MAX];
+	struct stat st;
+
+	/* A pool is whole pages of 4 KiB. */
+	if (options->size_bytes && options->size_bytes >> 12 != fs->info.size_bytes >> 12)
+		fprintf(stderr, "cxlshmfs: %s: note: the pool has %llu bytes; size= counts when it is made\n",
+			options->pool, (unsigned long long)fs->info.size_bytes);
+	if (options->numa && strcmp(options->numa, fs->info.numa))
+		fprintf(stderr, "cxlshmfs: %s: note: the pool has %s%s; numa= counts when it is made\n", options->pool,
+			fs->info.numa[0] ? "NUMA policy " : "no NUMA policy", fs->info.numa);
+	if ((size_t)snprintf(heap, sizeof(heap), "%s/heap", options->pool) >= sizeof(heap) || stat(heap, &st))
+		return;
+	if (options->pool_mode && options->pool_mode != (st.st_mode & 0777))
+		fprintf(stderr, "cxlshmfs: %s: note: the pool has mode 0%o; mode= counts when it is made\n", options->pool,
+			st.st_mode & 0777u);
+	if (options->pool_gid != (gid_t)-1 && options->pool_gid != st.st_gid)
+		fprintf(stderr, "cxlshmfs: %s: note: the pool belongs to group %u; group= counts when it is made\n",
+			options->pool, (unsigned)st.st_gid);
+}
+
 /* Everything behind the fork.  Returns an exit status; says on stderr why it is not 0. */
 static int run(const struct options *options, int pipe_fd)
 {
@@ -241,10 +268,7 @@ static int run(const struct options *options, int pipe_fd)
 		fprintf(stderr, "cxlshmfs: %s\n", failure.text);
 		return failure.status;
 	}
-	/* A pool is whole pages of 4 KiB. */
-	if (options->size_bytes && options->size_bytes >> 12 != fs->info.size_bytes >> 12)
-		fprintf(stderr, "cxlshmfs: %s: note: the pool has %llu bytes; size= counts when it is made\n",
-			options->pool, (unsigned long long)fs->info.size_bytes);
+	tell_differences(fs);
 	status = serve(fs, pipe_fd);
 	start_undo(fs);
 	return status;
@@ -280,6 +304,10 @@ int main(int argc, char **argv)
 		status = options_resolve(&options);
 	if (status >= 0)
 		goto out;
+	if (options.check) {
+		status = 0;
+		goto out;
+	}
 	if (options.foreground) {
 		status = run(&options, -1);
 		goto out;
@@ -301,6 +329,9 @@ int main(int argc, char **argv)
 		status = run(&options, pipe_fds[1]);
 	}
 out:
+	/* Unless there is a pool in it, which a mount that failed does not leave if it made that. */
+	if (status && options.made_directory)
+		rmdir(options.pool);
 	options_free(&options);
 	return status;
 }

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <grp.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,10 @@
 #include <unistd.h>
 
 #include "cxlshm.h"
+
+/* What a pool can have: see cxlshm_pool_create(). */
+#define SIZE_MIN (1ull << 20)
+#define SIZE_MAX_BYTES (1ull << 47)
 
 #define ARRAY_LENGTH(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -38,10 +43,12 @@ static const char options_help[] =
 	"  -d, --debug       print every request; implies -f\n"
 	"  -h, --help        this text\n"
 	"  -V, --version     version of cxlshm\n"
+	"  --check           check options and paths, and do nothing\n"
 	"\n"
 	"  -o ro, allow_other, default_permissions (always on), sparse\n"
 	"  -o uid=N, gid=N, umask=OCTAL     owner and permissions to show for every file\n"
-	"  -o size=BYTES[K|M|G|T], numa=POLICY  make the pool if there is none\n"
+	"  -o size=BYTES[K|M|G|T]           make the pool if there is none,\n"
+	"     numa=POLICY, mode=OCTAL, group=GROUP  as mkfs.cxlshm does with these\n"
 	"  -o max_threads=N                 requests served at once (default 32)\n"
 	"  -o attr_timeout=S, entry_timeout=S  seconds the kernel may cache (default 0)\n"
 	"  and the generic options of mount(8): rw suid nosuid dev nodev exec noexec noatime ...\n"
@@ -167,6 +174,42 @@ static bool parse_size(const char *text, uint64_t *bytes)
 	return true;
 }
 
+/* What mkfs.cxlshm --numa takes: bind:, interleave:, preferred: and nodes like 0,2-3; cxl.  Which nodes there are, and
+ * with memory, the library says when it makes the pool. */
+static bool is_numa_policy(const char *text)
+{
+	static const char *const words[] = {"bind:", "interleave:", "preferred:"};
+
+	for (size_t i = 0; i < ARRAY_LENGTH(words); i++) {
+		if (strncmp(text, words[i], strlen(words[i])))
+			continue;
+		text += strlen(words[i]);
+		for (;;) {
+			size_t digits = strspn(text, "0123456789");
+
+			text += digits;
+			if (!digits || !*text)
+				return digits;
+			if (*text != ',' && *text != '-')
+				return false;
+			text++;
+		}
+	}
+	return !strcmp(text, "cxl");
+}
+
+/* A group by its name or number. */
+static bool parse_group(const char *text, gid_t *gid)
+{
+	struct group *found = getgrnam(text);
+	uint64_t number;
+
+	if (!found && !parse_number(text, 10, UINT32_MAX - 1, &number))
+		return false;
+	*gid = found ? found->gr_gid : (gid_t)number;
+	return true;
+}
+
 static bool parse_seconds(const char *text, double *seconds)
 {
 	char *end;
@@ -205,8 +248,20 @@ static int set_value(struct options *options, const char *option, size_t word_le
 	} else if (IS("size")) {
 		if (!parse_size(value, &options->size_bytes))
 			return fail_usage("not a size (bytes, with K, M, G or T, or N% of the memory):", option);
+		if (options->size_bytes < SIZE_MIN || options->size_bytes > SIZE_MAX_BYTES)
+			return fail_usage("a pool has at least 1M and at most 128T:", option);
 	} else if (IS("numa")) {
+		if (!is_numa_policy(value))
+			return fail_usage("not bind:N, interleave:N,M, preferred:N or cxl:", option);
 		return set_string(&options->numa, value);
+	} else if (IS("mode")) {
+		if (!parse_number(value, 8, 0666, &number) || (number & 0600) != 0600 || (number & ~0666ull))
+			return fail_usage("not read and write bits in octal, with both for the owner, like 0660:",
+					  option);
+		options->pool_mode = (mode_t)number;
+	} else if (IS("group")) {
+		if (!parse_group(value, &options->pool_gid))
+			return fail_usage("no such group:", option);
 	} else if (IS("max_threads")) {
 		if (!parse_number(value, 10, 1024, &number) || !number)
 			return fail_usage("not a number of threads from 1 to 1024:", option);
@@ -286,12 +341,14 @@ int options_parse(struct options *options, int argc, char **argv)
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'},
 		{"options", required_argument, NULL, 'o'},
+		{"check", no_argument, NULL, 'c'},
 		{NULL, 0, NULL, 0},
 	};
 	int letter, status;
 
 	*options = (struct options){
 		.max_threads = 32,
+		.pool_gid = (gid_t)-1,
 		.mount_flags = MS_NOSUID | MS_NODEV,
 	};
 	while ((letter = getopt_long(argc, argv, "fdhVo:", long_options, NULL)) != -1) {
@@ -302,6 +359,9 @@ int options_parse(struct options *options, int argc, char **argv)
 			break;
 		case 'f':
 			options->foreground = true;
+			break;
+		case 'c':
+			options->check = true;
 			break;
 		case 'h':
 			fputs(options_help, stdout);
@@ -334,9 +394,9 @@ int options_parse(struct options *options, int argc, char **argv)
 			options->mountpoint);
 		return OPTIONS_EXIT_MOUNT;
 	}
-	if (options->numa && !options->size_bytes) {
-		fprintf(stderr, "cxlshmfs: numa=%s is used when the pool is made, which needs size= too\n",
-			options->numa);
+	if (!options->size_bytes && (options->numa || options->pool_mode || options->pool_gid != (gid_t)-1)) {
+		fprintf(stderr, "cxlshmfs: %s= is used when the pool is made, which needs size= too\n",
+			options->numa ? "numa" : options->pool_mode ? "mode" : "group");
 		return OPTIONS_EXIT_USAGE;
 	}
 	return -1;
@@ -397,7 +457,32 @@ static bool is_inside(const char *path, const char *folder)
 	return !strncmp(path, folder, length) && (path[length] == 0 || path[length] == '/');
 }
 
-int options_resolve(struct options *options)
+/* Where the path will be when it is made: what there is of it without links, and the rest as it stands.  NULL: errno. */
+static char *resolve_missing(const char *path)
+{
+	char *head = strdup(path), *found = NULL, *whole = NULL;
+	size_t length = head ? strlen(head) : 0;
+
+	while (head && !found) {
+		while (length > 1 && head[length - 1] == '/')
+			length--;
+		while (length && head[length - 1] != '/')
+			length--;
+		head[length] = 0;
+		found = realpath(length ? head : ".", NULL);
+		if (!found && (errno != ENOENT || length <= 1))
+			break;
+	}
+	if (found && asprintf(&whole, "%s%s%s", found, found[1] ? "/" : "", path + length) < 0)
+		whole = NULL;
+	for (length = whole ? strlen(whole) : 0; length > 1 && whole[length - 1] == '/'; length--)
+		whole[length - 1] = 0;
+	free(found);
+	free(head);
+	return whole;
+}
+
+static int resolve_mountpoint(struct options *options)
 {
 	struct stat st;
 	char *path;
@@ -418,16 +503,25 @@ int options_resolve(struct options *options)
 	options->mountpoint = path;
 	if (is_mounted(path))
 		return fail_path(path, "the mount point is busy: a cxlshm pool is mounted there already");
+	return -1;
+}
 
-	if (options->size_bytes && !(options->mount_flags & MS_RDONLY) &&
-	    mkdir(options->pool, 0755) && errno != EEXIST)
-		return fail_path(options->pool, strerror(errno));
-	if (stat(options->pool, &st))
+int options_resolve(struct options *options)
+{
+	int status = resolve_mountpoint(options);
+	bool missing;
+	struct stat st;
+	char *path;
+
+	if (status >= 0)
+		return status;
+	missing = stat(options->pool, &st) != 0;
+	if (missing && (errno != ENOENT || !options->size_bytes))
 		return fail_path(options->pool, errno == ENOENT ?
 				 "no such pool (mkfs.cxlshm makes one, or -o size=)" : strerror(errno));
-	if (!S_ISDIR(st.st_mode))
+	if (!missing && !S_ISDIR(st.st_mode))
 		return fail_path(options->pool, "not a directory, so not a pool");
-	path = realpath(options->pool, NULL);
+	path = missing ? resolve_missing(options->pool) : realpath(options->pool, NULL);
 	if (!path)
 		return fail_path(options->pool, strerror(errno));
 	free(options->pool);
@@ -436,6 +530,13 @@ int options_resolve(struct options *options)
 		return fail_path(options->mountpoint, "mounting here would hide the pool itself");
 	if (is_inside(options->mountpoint, options->pool))
 		return fail_path(options->mountpoint, "the mount point is inside the pool's own directory");
+	if (!missing || options->check)
+		return -1;
+	options->made_directory = !mkdir(options->pool, 0755);
+	if (!options->made_directory && errno != EEXIST) {
+		fprintf(stderr, "cxlshmfs: %s: cannot make the pool's directory: %s\n", options->pool, strerror(errno));
+		return OPTIONS_EXIT_MOUNT;
+	}
 	return -1;
 }
 

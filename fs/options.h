@@ -24,12 +24,16 @@ struct options {
 	bool allow_other;
 	bool sparse;
 	bool remount;
+	bool check;	/* options and paths only */
+	bool made_directory;	/* the pool's, by options_resolve() */
 	bool show_uid, show_gid, show_umask;	/* the next three were given */
 	uid_t uid;
 	gid_t gid;
 	mode_t umask;
 	uint64_t size_bytes;	/* 0: the pool must exist */
-	char *numa;	/* NULL: none */
+	char *numa;	/* of a pool to be made.  NULL: none */
+	mode_t pool_mode;	/* the same; 0: as the library has it */
+	gid_t pool_gid;	/* the same; -1: the caller's */
 	unsigned max_threads;
 	double attr_timeout_s;
 	double entry_timeout_s;
@@ -44,8 +48,8 @@ int options_parse(struct options *options, int argc, char **argv);
 
 /*
  * Make both paths absolute and refuse places that cannot work: no such mount point, a stale or
- * occupied one, a mount point that is the pool or holds it.  Creates the pool's directory if size=
- * asks for a pool.  Returns -1 to go on, or the status to exit with.
+ * occupied one, a mount point that is the pool or holds it.  Last of all makes the pool's directory if size=
+ * asks for a pool, unless they are only checked.  Returns -1 to go on, or the status to exit with.
  */
 int options_resolve(struct options *options);
 

@@ -83,8 +83,9 @@ static int make_pool(const struct options *options, struct cxlshm_error *error)
 {
 	struct cxlshm_pool_options make = {
 		.size_bytes = options->size_bytes,
+		.mode = options->pool_mode,
 		.uid = (uid_t)-1,
-		.gid = (gid_t)-1,
+		.gid = options->pool_gid,
 		.numa = options->numa,
 	};
 	struct statvfs under;
@@ -97,7 +98,7 @@ static int make_pool(const struct options *options, struct cxlshm_error *error)
 	return cxlshm_pool_create(options->pool, &make, error);
 }
 
-/* Open the pool; with size= make it first if there is none. */
+/* Open the pool; with size= make it first if there is none, or one that was never finished. */
 static int open_pool(struct fs *fs, struct start_failure *failure)
 {
 	const struct options *options = fs->options;
@@ -105,8 +106,9 @@ static int open_pool(struct fs *fs, struct start_failure *failure)
 	struct cxlshm_error error = {.text = ""};
 	int rc = cxlshm_pool_open(options->pool, flags, &fs->pool, &error);
 
-	if (rc == -ENOENT && options->size_bytes) {
+	if ((rc == -ENOENT || rc == -EUCLEAN) && options->size_bytes) {
 		rc = make_pool(options, &error);
+		fs->made_pool = !rc;
 		if (!rc || rc == -EEXIST)
 			rc = cxlshm_pool_open(options->pool, flags, &fs->pool, &error);
 	}
@@ -116,8 +118,13 @@ static int open_pool(struct fs *fs, struct start_failure *failure)
 		rc = shrink_start();
 	if (!rc)
 		return 0;
-	if (error.text[0])
-		return fail(failure, OPTIONS_EXIT_MOUNT, rc, NULL, error.text);
+	if (error.text[0]) {
+		fail(failure, OPTIONS_EXIT_MOUNT, rc, NULL, error.text);
+		if ((rc == -EACCES || rc == -EROFS) && options->mount_flags & MS_RDONLY)
+			strncat(failure->text, "; with ro, too, a mount needs to write to the heap, for it is a client",
+				sizeof(failure->text) - strlen(failure->text) - 1);
+		return rc;
+	}
 	return fail(failure, OPTIONS_EXIT_MOUNT, rc, options->pool, strerror(-rc));
 }
 
@@ -190,6 +197,8 @@ void start_undo(struct fs *fs)
 	inode_stop(fs);
 	if (fs->pool)
 		cxlshm_pool_close(fs->pool);
+	if (fs->made_pool)
+		cxlshm_pool_remove(fs->options->pool, NULL);
 	passthrough_free(fs->passthrough);
 	if (fs->wake_fd >= 0)
 		close(fs->wake_fd);

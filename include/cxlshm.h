@@ -86,15 +86,17 @@ struct cxlshm_pool_options {
 /*
  * Make a pool in directory PATH (which must exist; mkfs.cxlshm gives it a tmpfs of its own).
  * error may be NULL.
- * Errors: -EEXIST it holds a pool and force is 0; -ENOTEMPTY it holds other files; -EBUSY the pool
- * there is in use; -ENOENT, -ENOTDIR, -EACCES; -EINVAL size, slots or NUMA policy; -ENOSPC.
- * Crash: a directory without a valid heap, which a second try with force takes.
+ * Errors: -EEXIST it holds a pool, or files of one, and force is 0; -ENOTEMPTY it holds other files, there
+ * or in x/, which are never deleted; -EBUSY the pool there is in use; -ENOENT, -ENOTDIR, -EACCES; -EINVAL
+ * size, slots or NUMA policy; -ENOSPC.
+ * Crash: a directory with a heap that no call takes for a pool, but a second try does, also without force.
  */
 int cxlshm_pool_create(const char *path, const struct cxlshm_pool_options *options,
 		       struct cxlshm_error *error);
 
 /* Delete the pool's files in PATH, not the directory.  Errors: -EBUSY while any client lives or a
- * pool handle is open. */
+ * pool handle is open; -ENOTEMPTY other files are in x/, or heap is none of a pool: nothing is deleted.
+ * Crash: what a second call takes, and cxlshm_pool_create() with force. */
 int cxlshm_pool_remove(const char *path, struct cxlshm_error *error);
 
 #define CXLSHM_READONLY 1u	/* map it for looking only: no client can join through this handle */

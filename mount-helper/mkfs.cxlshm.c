@@ -8,6 +8,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
 #include <inttypes.h>
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -34,6 +36,7 @@ struct request {
 	struct cxlshm_pool_options make;
 	int plain, remove, if_missing, quiet;
 	int made_dir, mounted;	/* by us, to be undone on failure */
+	int found;	/* --if-missing, and somebody else made it just now */
 };
 
 static int complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -301,7 +304,35 @@ static int holds_something(const char *path, char *out, size_t size)
 	return found;
 }
 
-/* ---------------------------------------------------------------- removing */
+/*
+ * The same of what is no part of a pool, in the directory or (folder "x/") in its folder of extents.  The library looks
+ * for itself, but unmounting a tmpfs takes everything in it without asking.
+ */
+static int holds_foreign(const char *path, const char *folder, char *out, size_t size)
+{
+	char name[4096 + 8];
+	DIR *dir;
+	struct dirent *entry;
+	int found = 0;
+
+	snprintf(name, sizeof(name), "%s/%s", path, folder);
+	dir = opendir(name);
+	while (dir && !found && (entry = readdir(dir))) {
+		const char *n = entry->d_name;
+
+		if (!strcmp(n, ".") || !strcmp(n, ".."))
+			continue;
+		if (*folder)
+			found = entry->d_type != DT_REG || strlen(n) != 16 || strspn(n, "0123456789abcdef") != 16;
+		else
+			found = strcmp(n, "heap") && strcmp(n, "x");
+		if (found)
+			snprintf(out, size, "%s%s", folder, n);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
 
 static void pause_ms(long ms)
 {
@@ -313,11 +344,38 @@ static void pause_ms(long ms)
 }
 
 /*
+ * Two that mount a tmpfs in one place at once would hide each other's pool: the second one waits.  The lock is on the
+ * directory above, for nothing is mounted over that meanwhile, and goes with this process.  Who may mount can open that.
+ */
+static int lock_place(const char *path)
+{
+	char above[4096 + 4];
+	int fd, i;
+
+	snprintf(above, sizeof(above), "%s/..", path);
+	fd = open(above, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (i = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK; i++) {
+		if (i == BUSY_TRIES)
+			return complain("%s: somebody else is making or removing a pool beside it, and holds the lock of the "
+					"directory above (lslocks tells who); try again", path);
+		pause_ms(25);
+	}
+	return 0;
+}
+
+/* ---------------------------------------------------------------- removing */
+
+/*
  * Unmount the pool's own tmpfs, and the pool with it.  The kernel refuses while anybody has a file of it
  * open or mapped (a daemon or a native client has its heap open), and then nothing is lost.
  */
 static int unmount_own(const char *path)
 {
+	char name[300];
+
+	if (holds_foreign(path, "", name, sizeof(name)) || holds_foreign(path, "x/", name, sizeof(name)))
+		return complain("%s/%s: not a file of a pool, so nothing is deleted; move it away, or delete it yourself, "
+				"first", path, name);
 	for (int i = 0; i < BUSY_TRIES; i++) {
 		if (umount2(path, UMOUNT_NOFOLLOW) == 0)
 			return 0;
@@ -387,6 +445,37 @@ static int size_check(struct request *r)
 	return 0;
 }
 
+/* --if-missing: what opening it for looking says.  Busy is waited for: it may just be made, as at boot, where two mounts
+ * of one pool may start at once. */
+static int look(const struct request *r, struct cxlshm_error *error)
+{
+	struct cxlshm_pool *pool;
+	int rc = -EBUSY;
+
+	for (int i = 0; rc == -EBUSY && i < BUSY_TRIES; i++) {
+		if (i)
+			pause_ms(25);
+		rc = cxlshm_pool_open(r->path, CXLSHM_READONLY, &pool, error);
+	}
+	if (rc == 0)
+		cxlshm_pool_close(pool);
+	return rc;
+}
+
+/* Make the pool in the directory as it is. */
+static int create(struct request *r)
+{
+	struct cxlshm_error error = { "" };
+	int rc = cxlshm_pool_create(r->path, &r->make, &error);
+
+	/* Somebody else was faster, or what is there is damaged. */
+	if (r->if_missing && (rc == -EBUSY || rc == -EEXIST)) {
+		rc = look(r, &error);
+		r->found = rc == 0;
+	}
+	return rc ? complain("%s", error.text) : 0;
+}
+
 /* Give the pool a tmpfs. */
 static int own_tmpfs(struct request *r)
 {
@@ -399,7 +488,14 @@ static int own_tmpfs(struct request *r)
 
 	switch (tmpfs_at(r->path)) {
 	case TMPFS_OWN:
-		/* Checked before: it holds no pool, or one that --force gives up. */
+		/*
+		 * Only the library can tell a pool from what was never finished, and takes that without force; what it
+		 * makes in its place goes with the tmpfs.
+		 */
+		if (!r->make.force && holds_something(r->path, name, sizeof(name)) && create(r))
+			return 1;
+		if (r->found)
+			return 0;
 		if (unmount_own(r->path))
 			return 1;
 		break;
@@ -410,7 +506,8 @@ static int own_tmpfs(struct request *r)
 	}
 	if (holds_something(r->path, name, sizeof(name)))
 		return complain(has(r->path, "heap") ?
-				"%s: holds a pool without a tmpfs of its own (%s); --plain --force makes that anew" :
+				"%s: holds a pool, or an unfinished one, without a tmpfs of its own (%s); --plain makes an "
+				"unfinished one anew, --plain --force any" :
 				"%s: holds other files (%s), which the pool's tmpfs would hide; use an empty "
 				"directory", r->path, name);
 	rc = tmpfs_mount(r->path, &o, &swappable);
@@ -421,7 +518,7 @@ static int own_tmpfs(struct request *r)
 		return complain("%s: cannot mount a tmpfs: %s", r->path, strerror(-rc));
 	r->mounted = 1;
 	if (swappable && !r->quiet)
-		fprintf(stderr, "mkfs.cxlshm: %s: the pool may go to swap (noswap needs Linux 6.4, and root "
+		printf("%s: the pool may go to swap (noswap needs Linux 6.4, and root "
 			"outside of a user namespace)\n", r->path);
 	return 0;
 }
@@ -445,21 +542,26 @@ static int make_pool(struct request *r)
 {
 	struct cxlshm_error error = { "" };
 
-	if (has(r->path, "heap")) {
-		if (r->if_missing)
+	if (r->if_missing && has(r->path, "heap")) {
+		int rc = look(r, &error);
+
+		if (rc == 0)
 			return 0;
-		if (!r->make.force)
-			return complain("%s: holds a pool already; --force makes it anew, and what is in it is "
-					"lost", r->path);
+		/* Damaged, no pool, or never finished: the library takes only the last without force. */
+		if (rc != -EUCLEAN && rc != -ENOENT)
+			return complain("%s", error.text);
 	}
 	if (size_check(r) || (!r->plain && own_tmpfs(r)))
 		return 1;
+	if (r->found)
+		return 0;
 	if (r->plain && r->made_dir &&
 	    (chown(r->path, r->make.uid, r->make.gid) != 0 || chmod(r->path, directory_mode(r)) != 0))
 		return complain("%s: cannot set owner, group or mode: %s", r->path, strerror(errno));
-	if (cxlshm_pool_create(r->path, &r->make, &error))
-		return complain("%s", error.text);
-	tell(r);
+	if (create(r))
+		return 1;
+	if (!r->found)
+		tell(r);
 	return 0;
 }
 
@@ -481,6 +583,8 @@ int main(int argc, char **argv)
 		rc = complain("%s: %s", r.pool, strerror(errno));
 	else if (!S_ISDIR(st.st_mode))
 		rc = complain("%s: not a directory", r.pool);
+	else if (!r.plain && (!r.remove || tmpfs_at(r.path) == TMPFS_OWN) && lock_place(r.path))
+		rc = 1;
 	else
 		rc = r.remove ? remove_pool(&r) : make_pool(&r);
 	if (rc && r.mounted)

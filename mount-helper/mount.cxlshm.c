@@ -5,9 +5,10 @@
  *   mount.cxlshm SOURCE TARGET [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE]
  *
  * becomes `cxlshmfs -o OPTIONS SOURCE TARGET`, which returns when the mount answers and has mount(8)'s exit
- * status.  Words that are meant for mount(8) and systemd only are dropped.  With size= in the options a
- * pool that does not exist is made by mkfs.cxlshm first.  Knows no pool: a directory that is missing or empty
- * holds none.
+ * status.  Words that are meant for mount(8) and systemd only are dropped.  With size= in the options
+ * mkfs.cxlshm makes the pool first, if there is none, after cxlshmfs has said that the options and paths are
+ * right; and takes it away again if it made it for a mount that failed.  Knows no pool: a directory that is
+ * missing or empty holds none.
  *
  * It is also installed as mount.fuse.cxlshm, which is the name that mount(8) looks for on a remount.
  */
@@ -41,7 +42,7 @@ struct request {
 	const char *target;
 	char *options;	/* for the daemon: words with commas between them */
 	const char *size;	/* of a pool to be made; NULL: it must exist */
-	const char *numa;
+	const char *numa, *mode, *group;	/* of it */
 	int sloppy, fake, verbose, remount, bind;
 };
 
@@ -67,67 +68,78 @@ static void usage(FILE *to)
 	      "Mount the pool of shared memory in directory POOL; usually called by mount -t cxlshm.\n"
 	      "\n"
 	      "  -f  only check that it could be mounted     -n  ignored: there is no mtab\n"
-	      "  -s  skip options that are not known         -v  print the command that is run\n"
+	      "  -s  skip options that are not known         -v  print the commands that are run\n"
 	      "\n"
 	      "  -o ro, allow_other, uid=N, gid=N, umask=OCTAL, max_threads=N, attr_timeout=S,\n"
-	      "     entry_timeout=S, sparse; size=SIZE, numa=POLICY: make the pool if there is none;\n"
-	      "     and the generic options of mount(8).  See mount.cxlshm(8).\n", to);
+	      "     entry_timeout=S, sparse; size=SIZE: make the pool if there is none, and for that\n"
+	      "     numa=POLICY, mode=OCTAL, group=GROUP; and the generic options of mount(8).\n"
+	      "     See mount.cxlshm(8).\n", to);
 }
 
 /* ---------------------------------------------------------------- options */
 
 /* Is the word the name, alone or with a value behind '='? */
-static int is(const char *word, const char *name)
+static int is(const char *word, const char *name, int with_value)
 {
 	size_t n = strlen(name);
 
-	return !strncmp(word, name, n) && (word[n] == 0 || word[n] == '=');
+	return !strncmp(word, name, n) && word[n] == (with_value ? '=' : 0);
 }
 
-static int is_one_of(const char *word, const char *const *names, size_t count)
+static int is_one_of(const char *word, const char *const *names, size_t count, int with_value)
 {
 	for (size_t i = 0; i < count; i++)
-		if (is(word, names[i]))
+		if (is(word, names[i], with_value))
 			return 1;
 	return 0;
 }
 
-/* For mount(8), systemd and people; no file system ever sees them. */
+/* For mount(8), systemd and people; no file system ever sees them.  group=GROUP, with a value, is the pool's. */
 static int is_for_others(const char *word)
 {
-	static const char *const names[] = {
+	static const char *const words[] = {
 		"defaults", "auto", "noauto", "nouser", "nousers", "noowner", "nogroup", "user", "users", "owner",
-		"group", "nofail", "_netdev", "comment", "uhelper", "helper",
+		"group", "nofail", "_netdev",
 	};
+	static const char *const values[] = { "user", "comment", "uhelper", "helper" };
 
-	return !strncasecmp(word, "x-", 2) || is_one_of(word, names, ARRAY_LENGTH(names));
+	return !strncasecmp(word, "x-", 2) || is_one_of(word, words, ARRAY_LENGTH(words), 0) ||
+	       is_one_of(word, values, ARRAY_LENGTH(values), 1);
 }
 
 /* What cxlshmfs takes; only asked with -s, otherwise it is the one to refuse. */
 static int is_known(const char *word)
 {
-	static const char *const names[] = {
+	static const char *const words[] = {
 		"ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "atime", "noatime", "diratime",
 		"nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime", "sync", "async", "dirsync",
-		"silent", "loud", "lazytime", "nolazytime", "iversion", "noiversion", "mand", "nomand", "allow_other", "default_permissions", "sparse", "uid", "gid", "umask", "size", "numa",
-		"max_threads", "attr_timeout", "entry_timeout",
+		"silent", "loud", "lazytime", "nolazytime", "iversion", "noiversion", "mand", "nomand",
+		"allow_other", "default_permissions", "sparse",
+	};
+	static const char *const values[] = {
+		"uid", "gid", "umask", "size", "numa", "mode", "group", "max_threads", "attr_timeout",
+		"entry_timeout",
 	};
 
-	return is_one_of(word, names, ARRAY_LENGTH(names));
+	return is_one_of(word, words, ARRAY_LENGTH(words), 0) || is_one_of(word, values, ARRAY_LENGTH(values), 1);
 }
 
 static void take_word(struct request *r, const char *word)
 {
-	if (is(word, "remount"))
+	if (is(word, "remount", 0))
 		r->remount = 1;
-	if (is(word, "bind") || is(word, "rbind") || is(word, "move"))
+	if (is(word, "bind", 0) || is(word, "rbind", 0) || is(word, "move", 0))
 		r->bind = 1;
 	if (is_for_others(word) || (r->sloppy && !is_known(word)))
 		return;
-	if (!strncmp(word, "size=", 5))
+	if (is(word, "size", 1))
 		r->size = word + 5;
-	if (!strncmp(word, "numa=", 5))
+	if (is(word, "numa", 1))
 		r->numa = word + 5;
+	if (is(word, "mode", 1))
+		r->mode = word + 5;
+	if (is(word, "group", 1))
+		r->group = word + 6;
 	strcat(strcat(r->options, word), ",");
 }
 
@@ -262,23 +274,42 @@ static void tell_command(char *const *argv)
 }
 
 /*
- * Run it and wait: its exit status, EXIT_SYSTEM if it cannot be run, EXIT_USER if it was interrupted.  silent: what it
- * prints on standard output is for nobody.
+ * Run it and wait: its exit status, EXIT_SYSTEM if it cannot be run, EXIT_USER if it was interrupted.  said (or NULL):
+ * what it prints on standard output comes here, as much as fits, and not to the terminal.
  */
-static int run(char *const *argv, int silent)
+static int run(char *const *argv, char *said, size_t size)
 {
-	pid_t child = fork();
-	int status;
+	int fds[2] = { -1, -1 }, status;
+	size_t used = 0;
+	pid_t child;
 
-	if (child < 0)
-		return complain(EXIT_SYSTEM, "%s: %s", argv[0], strerror(errno));
+	if (said && pipe2(fds, O_CLOEXEC) != 0)
+		return complain(EXIT_SYSTEM, "pipe: %s", strerror(errno));
+	child = fork();
 	if (child == 0) {
-		if (silent && !freopen("/dev/null", "w", stdout))
+		if (said && dup2(fds[1], STDOUT_FILENO) < 0)
 			_exit(EXIT_SYSTEM);
 		execvp(argv[0], argv);
 		fprintf(stderr, "mount.cxlshm: %s: %s\n", argv[0], strerror(errno));
 		_exit(EXIT_SYSTEM);
 	}
+	if (said) {
+		char rest[64];
+		ssize_t n = 1;
+
+		close(fds[1]);
+		while (child > 0 && (n > 0 || (n < 0 && errno == EINTR))) {
+			int full = used + 1 >= size;
+
+			n = read(fds[0], full ? rest : said + used, full ? sizeof(rest) : size - 1 - used);
+			if (n > 0 && !full)
+				used += (size_t)n;
+		}
+		close(fds[0]);
+		said[used] = 0;
+	}
+	if (child < 0)
+		return complain(EXIT_SYSTEM, "%s: %s", argv[0], strerror(errno));
 	while (waitpid(child, &status, 0) < 0)
 		if (errno != EINTR)
 			return EXIT_SYSTEM;
@@ -318,43 +349,72 @@ static int check_target(const char *target)
 	return complain(EXIT_MOUNT, "%s: the mount point: %s", target, strerror(errno));
 }
 
-/* The daemon knows its options.  It reads them before a pool is made for a mount that they would only fail. */
-static int check_options(const struct request *r)
+/* The daemon knows its options, and which places cannot work.  It looks before a pool is made for a mount that they would
+ * only fail. */
+static int check(const struct request *r)
 {
 	char program[PATH_MAX + 64];
-	char *argv[] = {(char *)find_program("cxlshmfs", program, sizeof(program)), "-o", r->options, "-V", NULL};
+	char *argv[] = { (char *)find_program("cxlshmfs", program, sizeof(program)), "--check", "-o", r->options, "--",
+			 (char *)r->source, (char *)r->target, NULL };
 
-	return run(argv, 1);
+	return run(argv, NULL, 0);
 }
 
-/* Without privilege there is no tmpfs of its own: a plain pool. */
-static int make_pool(const struct request *r)
+/* Without privilege there is no tmpfs of its own: a plain pool.  *made: there was none, which mkfs.cxlshm tells by saying
+ * what it made. */
+static int make_pool(const struct request *r, int *made)
 {
-	char program[PATH_MAX + 64], *size = NULL, *numa = NULL;
-	char *argv[9];
-	int n = 0, rc;
+	const char *const values[][2] = {
+		{ "size", r->size }, { "numa", r->numa }, { "mode", r->mode }, { "group", r->group },
+	};
+	char program[PATH_MAX + 64], said[PATH_MAX + 512] = "";
+	char *options[ARRAY_LENGTH(values)] = { NULL };
+	char *argv[ARRAY_LENGTH(values) + 6];
+	int n = 0, rc = 0;
 
-	if (asprintf(&size, "--size=%s", r->size) < 0 ||
-	    (r->numa && asprintf(&numa, "--numa=%s", r->numa) < 0))
-		return complain(EXIT_SYSTEM, "out of memory");
 	argv[n++] = (char *)find_program("mkfs.cxlshm", program, sizeof(program));
-	argv[n++] = size;
-	if (numa)
-		argv[n++] = numa;
+	for (size_t i = 0; i < ARRAY_LENGTH(values); i++) {
+		if (!values[i][1])
+			continue;
+		if (asprintf(&options[i], "--%s=%s", values[i][0], values[i][1]) < 0) {
+			options[i] = NULL;
+			rc = complain(EXIT_SYSTEM, "out of memory");
+			goto out;
+		}
+		argv[n++] = options[i];
+	}
 	if (geteuid() != 0)
 		argv[n++] = "--plain";
 	argv[n++] = "--if-missing";
-	if (!r->verbose)
-		argv[n++] = "--quiet";
 	argv[n++] = "--";
 	argv[n++] = (char *)r->source;
 	argv[n] = NULL;
 	if (r->verbose)
 		tell_command(argv);
-	rc = run(argv, 0);
-	free(size);
-	free(numa);
-	return rc == 0 || rc == EXIT_SYSTEM || rc == EXIT_USER ? rc : EXIT_MOUNT;
+	rc = run(argv, said, sizeof(said));
+	if (r->verbose)
+		fputs(said, stdout);
+	*made = rc == 0 && said[0];
+	if (rc && rc != EXIT_SYSTEM && rc != EXIT_USER)
+		rc = EXIT_MOUNT;
+out:
+	for (size_t i = 0; i < ARRAY_LENGTH(values); i++)
+		free(options[i]);
+	return rc;
+}
+
+/* The pool that was made for a mount that failed.  A directory that was there before stays. */
+static void take_away(const struct request *r, const struct stat *before)
+{
+	char program[PATH_MAX + 64];
+	char *argv[] = { (char *)find_program("mkfs.cxlshm", program, sizeof(program)), "--remove", "--quiet", "--",
+			 (char *)r->source, NULL };
+
+	if (r->verbose)
+		tell_command(argv);
+	if (run(argv, NULL, 0) == 0 && before->st_nlink && mkdir(r->source, 0700) == 0 &&
+	    chown(r->source, before->st_uid, before->st_gid) == 0)
+		(void)!chmod(r->source, before->st_mode & 07777);
 }
 
 static int mount_pool(const struct request *r)
@@ -374,13 +434,14 @@ static int mount_pool(const struct request *r)
 	argv[n] = NULL;
 	if (r->verbose)
 		tell_command(argv);
-	return run(argv, 0);
+	return run(argv, NULL, 0);
 }
 
 int main(int argc, char **argv)
 {
 	struct request r = { .source = NULL };
-	int rc = parse(argc, argv, &r);
+	struct stat before = { .st_nlink = 0 };
+	int made = 0, rc = parse(argc, argv, &r);
 
 	if (rc >= 0)
 		goto out;
@@ -391,13 +452,22 @@ int main(int argc, char **argv)
 		rc = complain(EXIT_USAGE, "%s: bind and move need no -t cxlshm", r.target);
 	else
 		rc = check_target(r.target);
-	if (rc == 0 && r.fake)
-		rc = no_pool(r.source) && !r.size ?
-		     complain(EXIT_MOUNT, "%s: no pool here; mkfs.cxlshm makes one", r.source) : 0;
-	else if (rc == 0 && r.size && no_pool(r.source) && (rc = check_options(&r)) == 0)
-		rc = make_pool(&r);
-	if (rc == 0 && !r.fake)
+	if (rc == 0 && (r.fake || r.size))
+		rc = check(&r);
+	if (rc == 0 && r.fake) {
+		if (!r.size && no_pool(r.source))
+			rc = complain(EXIT_MOUNT, "%s: no pool here; mkfs.cxlshm makes one", r.source);
+		goto out;
+	}
+	if (rc == 0 && r.size) {
+		if (stat(r.source, &before) != 0)
+			before.st_nlink = 0;
+		rc = make_pool(&r, &made);
+	}
+	if (rc == 0)
 		rc = mount_pool(&r);
+	if (rc && made)
+		take_away(&r, &before);
 out:
 	free(r.options);
 	return rc;

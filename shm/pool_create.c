@@ -3,8 +3,12 @@
  * pool_create: make the files of a pool, delete them, and repair the superblock.
  *
  * Whoever does one of these holds LOCK_POOL of the heap file for writing, so nobody has the pool open.
- * The superblock is written last; the steps before it leave a heap that nobody opens and that
- * mkfs.cxlshm --force, or --remove, takes.  Nothing in the heap behind the segment table is touched here.
+ * The superblock is written last, and wiped first; in between there is a heap without one, which nobody opens and which
+ * who makes a pool, or removes it, takes.  Nothing in the heap behind the segment table is touched here.
+ *
+ * Other people's files are never deleted: in the directory only heap and x/ are ours, in x/ only regular files with an
+ * extent's name, and a heap only if it has a superblock or nothing in its place.  All of that is looked at before the first
+ * step that destroys anything.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -51,36 +55,75 @@ static int only_ours(const struct pool *pool, struct cxlshm_error *error)
 	return rc;
 }
 
-/* Delete the regular files in x/, and x/.  -ENOENT when there is no x/. */
-static int extents_delete(const struct pool *pool, struct cxlshm_error *error)
+/* As extent.c writes it: 16 hexadecimal digits.  An extent never has another name, not even while it is made. */
+static int is_extent_name(const char *name)
 {
-	int fd = openat(pool->dir_fd, EXTENTS, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *entry;
-	int rc = 0;
+	return strlen(name) == 16 && strspn(name, "0123456789abcdef") == 16;
+}
 
-	if (!dir) {
-		rc = -errno;
-		if (fd >= 0)
-			close(fd);
-		return rc == -ENOENT ? rc : error_set(error, rc, "%s/x: %s", pool->path, strerror(-rc));
-	}
-	while (rc == 0 && (entry = readdir(dir))) {
+/* The list of names in x/.  -ENOENT when there is no x/. */
+static int extents_list(const struct pool *pool, DIR **list, struct cxlshm_error *error)
+{
+	int fd = openat(pool->dir_fd, EXTENTS, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW), rc;
+
+	*list = fd < 0 ? NULL : fdopendir(fd);
+	if (*list)
+		return 0;
+	rc = -errno;
+	if (fd >= 0)
+		close(fd);
+	if (rc == -ENOTDIR || rc == -ELOOP)
+		return error_set(error, -ENOTEMPTY, "%s/x: not a folder of a pool's files, so it stays; delete it yourself "
+				 "if it is to go", pool->path);
+	return rc == -ENOENT ? rc : error_set(error, rc, "%s/x: %s", pool->path, strerror(-rc));
+}
+
+/* How many extents are in x/; -ENOTEMPTY with the first entry that is none. */
+static int extents_scan(const struct pool *pool, uint64_t *count, struct cxlshm_error *error)
+{
+	struct dirent *entry;
+	struct stat st;
+	DIR *list;
+	int rc = extents_list(pool, &list, error);
+
+	*count = 0;
+	if (rc)
+		return rc == -ENOENT ? 0 : rc;
+	while (rc == 0 && (entry = readdir(list))) {
 		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
 			continue;
-		if (unlinkat(fd, entry->d_name, 0) != 0 && errno != ENOENT)
-			rc = error_set(error, errno == EISDIR || errno == EPERM ? -ENOTEMPTY : -errno,
-				       "%s/x/%s: cannot delete it: %s", pool->path, entry->d_name,
-				       strerror(errno));
+		if (fstatat(dirfd(list), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+			continue;	/* gone: a client may be ending */
+		++*count;
+		if (!is_extent_name(entry->d_name) || !S_ISREG(st.st_mode))
+			rc = error_set(error, -ENOTEMPTY, "%s/x/%s: not a file of a pool, so nothing is deleted; move it "
+				       "away, or delete it yourself, first", pool->path, entry->d_name);
 	}
-	closedir(dir);
+	closedir(list);
+	return rc;
+}
+
+/* Delete the extents in x/, and x/, which was scanned before.  -ENOENT when there is no x/. */
+static int extents_delete(const struct pool *pool, struct cxlshm_error *error)
+{
+	struct dirent *entry;
+	DIR *list;
+	int rc = extents_list(pool, &list, error);
+
+	if (rc)
+		return rc;
+	while (rc == 0 && (entry = readdir(list)))
+		if (is_extent_name(entry->d_name) && unlinkat(dirfd(list), entry->d_name, 0) != 0 && errno != ENOENT)
+			rc = error_set(error, -errno, "%s/x/%s: cannot delete it: %s", pool->path, entry->d_name,
+				       strerror(errno));
+	closedir(list);
 	if (rc == 0 && unlinkat(pool->dir_fd, EXTENTS, AT_REMOVEDIR) != 0)
 		rc = error_set(error, -errno, "%s/x: cannot delete it: %s", pool->path, strerror(errno));
 	return rc;
 }
 
-/* The open, locked heap file was made by us: it has a superblock, or none was written yet. */
-static int heap_is_ours(const struct pool *pool, struct cxlshm_error *error)
+/* The open, locked heap file was made by us: it has a superblock (*finished), or nothing is in the place of both copies. */
+static int heap_is_ours(const struct pool *pool, int *finished, struct cxlshm_error *error)
 {
 	static const struct super_fmt none;
 	struct super_fmt first, copy;
@@ -88,24 +131,36 @@ static int heap_is_ours(const struct pool *pool, struct cxlshm_error *error)
 
 	if (rc)
 		return error_set(error, rc, "%s/heap: %s", pool->path, strerror(-rc));
-	if (first.magic == FORMAT_MAGIC || copy.magic == FORMAT_MAGIC || !memcmp(&first, &none, sizeof(none)))
+	*finished = first.magic == FORMAT_MAGIC || copy.magic == FORMAT_MAGIC;
+	if (*finished || (!memcmp(&first, &none, sizeof(none)) && !memcmp(&copy, &none, sizeof(none))))
 		return 0;
 	return error_set(error, -ENOTEMPTY, "%s/heap: no heap of a pool, so it stays; delete it yourself if it "
 			 "is to go", pool->path);
 }
 
-/* Delete the pool whose heap is open and locked. */
-static int delete_files(struct pool *pool, struct cxlshm_error *error)
+/*
+ * Delete the pool whose heap is open and locked.  Without force only what was never finished and has no extent: in that
+ * there is nothing that anybody could miss.
+ */
+static int delete_files(struct pool *pool, int force, struct cxlshm_error *error)
 {
-	int rc = heap_is_ours(pool, error);
+	uint64_t extents;
+	int finished, rc;
 
+	rc = heap_is_ours(pool, &finished, error);
+	if (rc == 0)
+		rc = extents_scan(pool, &extents, error);
+	if (rc)
+		return rc;
+	if (!force && (finished || extents))
+		return error_set(error, -EEXIST, finished ? "%s: holds a pool already; --force makes it anew, and what is in "
+				 "it is lost" : "%s: holds what is left of a pool, with files in x/; --force makes it anew, "
+				 "and --remove takes it away", pool->path);
 	/* Crash after this and before the end: a heap without superblock, which delete_files() takes again. */
-	if (rc == 0) {
-		rc = pool_super_wipe(pool->heap_fd);
-		if (rc)
-			return error_set(error, rc, "%s/heap: %s", pool->path, strerror(-rc));
-		rc = extents_delete(pool, error);
-	}
+	rc = pool_super_wipe(pool->heap_fd);
+	if (rc)
+		return error_set(error, rc, "%s/heap: %s", pool->path, strerror(-rc));
+	rc = extents_delete(pool, error);
 	if (rc && rc != -ENOENT)
 		return rc;
 	if (unlinkat(pool->dir_fd, HEAP, 0) != 0)
@@ -125,7 +180,7 @@ int cxlshm_pool_remove(const char *path, struct cxlshm_error *error)
 		return rc;
 	rc = pool_heap_open(pool, O_RDWR, 0, F_WRLCK, error);
 	if (rc == 0)
-		rc = delete_files(pool, error);
+		rc = delete_files(pool, 1, error);
 	pool_unmap(pool);
 	return rc;
 }
@@ -266,22 +321,21 @@ static int make_room(struct pool *pool, int force, struct cxlshm_error *error)
 	struct stat st;
 	int rc = only_ours(pool, error);
 
+	if (rc || fstatat(pool->dir_fd, HEAP, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		return rc;
+	rc = pool_begin(pool->path, 0, &old, error);
 	if (rc)
 		return rc;
-	if (fstatat(pool->dir_fd, HEAP, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-		if (!force)
-			return error_set(error, -EEXIST, "%s: holds a pool, or an unfinished one, already; "
-					 "--force makes it anew", pool->path);
-		rc = pool_begin(pool->path, 0, &old, error);
-		if (rc)
-			return rc;
-		rc = pool_heap_open(old, O_RDWR, 0, F_WRLCK, error);
-		if (rc == 0)
-			rc = delete_files(old, error);
-		pool_unmap(old);
-		return rc;
-	}
-	return 0;
+	rc = pool_heap_open(old, O_RDWR, 0, F_WRLCK, error);
+	if (rc == 0)
+		rc = delete_files(old, force, error);
+	else if (!force && (rc == -EBUSY || rc == -EACCES))
+		rc = error_set(error, -EEXIST, "%s: holds a pool already, which %s", pool->path, rc == -EBUSY ?
+			       "is in use" : "you may not write to");
+	pool_unmap(old);
+	if (rc == -ENOENT)	/* removed meanwhile */
+		rc = error_set(error, 0, "%s", "");
+	return rc;
 }
 
 /*
@@ -290,16 +344,19 @@ static int make_room(struct pool *pool, int force, struct cxlshm_error *error)
  */
 static int extents_new(struct pool *pool, int force, struct cxlshm_error *error)
 {
+	uint64_t extents;
 	int rc;
 
 	if (mkdirat(pool->dir_fd, EXTENTS, 0700) == 0)
 		return 0;
-	if (errno == EEXIST && unlinkat(pool->dir_fd, EXTENTS, AT_REMOVEDIR) != 0) {
-		if (!force)
-			return error_set(error, -ENOTEMPTY, "%s/x: %s; it may be what is left of a pool: --force deletes "
-					 "the files in it", pool->path, strerror(errno));
-		rc = extents_delete(pool, error);
-		if (rc)
+	if (errno == EEXIST) {
+		rc = extents_scan(pool, &extents, error);
+		if (rc == 0 && extents && !force)
+			rc = error_set(error, -ENOTEMPTY, "%s/x: holds files, perhaps what is left of a pool: --force deletes "
+				       "them", pool->path);
+		if (rc == 0)
+			rc = extents_delete(pool, error);
+		if (rc && rc != -ENOENT)
 			return rc;
 	}
 	return mkdirat(pool->dir_fd, EXTENTS, 0700) == 0 ? 0 :
@@ -390,7 +447,7 @@ int pool_seal(struct pool *pool, uint64_t root_dir)
 void pool_discard(struct pool *pool)
 {
 	if (pool->heap_fd >= 0)
-		(void)delete_files(pool, NULL);
+		(void)delete_files(pool, 1, NULL);
 	pool_unmap(pool);
 }
 

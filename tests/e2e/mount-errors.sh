@@ -41,6 +41,57 @@ for option in nosuchoption uid=nobodyatall size=12Q; do
 	refused "-o size=16M,$option" "${option%%=*}" "1" "$E2E_DIR/made" "$MNT" -o "size=16M,$option"
 	check "and no pool is made" test ! -e "$E2E_DIR/made/heap"
 done
+# Options with a value that they have not, or without one, and values that make no sense: with a pool and without, also with -f.
+for option in owner=nobody nofail=1 defaults=yes sparse=yes ro=yes mode group=nosuchgroup mode=999 mode=0777 mode=0440 numa=bogus \
+	numa=bind: numa=bind:0- numa=cxl:0 size=4K size=900K size=129T; do
+	size=,size=16M
+	[[ $option = size=* ]] && size=
+	for pool in "$POOL" "$E2E_DIR/made"; do
+		refused "-o $option$size" "${option%%=*}" "1" "$pool" "$MNT" -o "$option$size"
+		refused "-f -o $option$size" "${option%%=*}" "1" "$pool" "$MNT" -f -o "$option$size"
+	done
+	check "and no pool is made" test ! -e "$E2E_DIR/made"
+	check_status "cxlshmfs by hand: $option" 1 cxlshmfs -o "$option$size" "$E2E_DIR/made" "$MNT"
+	check "and no directory" test ! -e "$E2E_DIR/made"
+done
+refused "mode= without size=" "mode.*size=" "1" "$POOL" "$MNT" -o mode=0600
+refused "group= without size=" "group.*size=" "1" "$POOL" "$MNT" -o group=0
+refused "-f and an unknown option" "bogus" "1" "$POOL" "$MNT" -f -o bogus
+refused "-f and no pool" "nopool" "32" "$E2E_DIR/nopool" "$MNT" -f
+check "-f and all is well" mount.cxlshm "$POOL" "$MNT" -f -o ro,group,nofail,user=root
+check "-f with size=" mount.cxlshm "$E2E_DIR/made" "$MNT" -f -o size=16M
+check "mounts nothing and makes nothing" bash -c '! grep -q " fuse.cxlshm " /proc/self/mounts && test ! -e "$1"' - "$E2E_DIR/made"
+
+# What was made for a mount that fails goes with it: its directory, too, unless it was there before.
+no_pool_left() { test -z "$(awk -v p="$1" '$2 == p' /proc/self/mounts)" && test ! -e "$1/heap"; }
+mkdir "$E2E_DIR/both"
+chown 12:34 "$E2E_DIR/both"
+chmod 1753 "$E2E_DIR/both"
+mkdir -p "$E2E_DIR/outer/mnt"
+as_it_was() { stat -c %a:%u:%g "$E2E_DIR/both"; }
+refused "a pool to be made at the mount point" "hide the pool" "32" "$E2E_DIR/both" "$E2E_DIR/both" -o size=8M
+check "leaves no pool" no_pool_left "$E2E_DIR/both"
+refused "a pool to be made below the mount point" "hide the pool" "32" "$E2E_DIR/outer/mnt/a//b" "$E2E_DIR/outer/mnt" -o size=8M
+check "leaves nothing" test -z "$(ls "$E2E_DIR/outer/mnt")"
+refused "a mount point inside the pool to be made" "inside the pool" "32" "$E2E_DIR/outer" "$E2E_DIR/outer/mnt" -o size=8M
+same "leaves nothing" "$(ls "$E2E_DIR/outer")" mnt
+refused "a pool on nodes that there are not" "bind:99" "32" "$E2E_DIR/made" "$MNT" -o size=8M,numa=bind:99
+check "leaves nothing" test ! -e "$E2E_DIR/made"
+check_status "the same by hand" 32 cxlshmfs -o size=8M,numa=bind:99 "$E2E_DIR/made" "$MNT"
+check "leaves nothing" test ! -e "$E2E_DIR/made"
+mount --bind /dev/null /dev/fuse
+refused "no FUSE device, and a pool to be made" "cannot mount|fuse" "2|32" "$E2E_DIR/made" "$MNT" -o size=8M
+check "leaves nothing" test ! -e "$E2E_DIR/made"
+refused "no FUSE device, and a pool to be made in a directory that is there" "cannot mount|fuse" "2|32" "$E2E_DIR/both" "$MNT" -o size=8M
+check "leaves no pool" no_pool_left "$E2E_DIR/both"
+same "and the directory as it was" "$(as_it_was)" 1753:12:34
+check_refused "the same by hand" "cannot mount|fuse" cxlshmfs -o size=8M "$E2E_DIR/both" "$MNT"
+same "leaves the directory as it was" "$(ls "$E2E_DIR/both"; as_it_was)" 1753:12:34
+check_refused "by hand without the directory" "cannot mount|fuse" cxlshmfs -f -o size=8M "$E2E_DIR/made" "$MNT"
+check "leaves nothing" test ! -e "$E2E_DIR/made"
+refused "no FUSE device, and a pool that is there" "cannot mount|fuse" "2|32" "$POOL" "$MNT" -o size=64M
+check "leaves the pool" fsck_clean "$POOL"
+umount /dev/fuse
 check_refused "cxlshmfs by hand: a pool larger than its file system" "$E2E_DIR/made.*larger" cxlshmfs -o size=100T "$E2E_DIR/made" "$MNT"
 check "and no pool is made" test ! -e "$E2E_DIR/made/heap"
 refused "no arguments" "usage|missing" "1"
@@ -68,6 +119,28 @@ check "umount" unmount_pool "$MNT"
 dd if=/dev/zero of="$E2E_DIR/damaged/heap" bs=16 seek=$((root / 16)) count=1 conv=notrunc status=none
 refused "a pool without a root directory" "damaged; run fsck" "32" "$E2E_DIR/damaged" "$MNT"
 check_status "fsck.cxlshm sees it" 4 fsck.cxlshm "$E2E_DIR/damaged"
+
+# With size= what an interrupted mkfs.cxlshm left is a pool to be made; what is damaged is not.
+mkdir -p "$E2E_DIR/unfinished/x"
+: >"$E2E_DIR/unfinished/heap"
+refused "an unfinished pool without size=" "unfinished.*mkfs.cxlshm" "32" "$E2E_DIR/unfinished" "$MNT"
+refused "mount.cxlshm -o size=: an unfinished plain pool" "--plain" "32" "$E2E_DIR/unfinished" "$MNT" -o size=16M
+check "cxlshmfs -o size=: an unfinished pool is made anew" cxlshmfs -o size=16M "$E2E_DIR/unfinished" "$MNT"
+check "umount" unmount_pool "$MNT"
+rm -r "$E2E_DIR/unfinished"
+make_pool "$E2E_DIR/unfinished" 16M --quiet
+: >"$E2E_DIR/unfinished/heap"
+check "mount.cxlshm -o size=: an unfinished pool on its tmpfs is made anew" mount.cxlshm -o size=16M "$E2E_DIR/unfinished" "$MNT"
+check "umount" unmount_pool "$MNT"
+printf garbage | dd of="$E2E_DIR/unfinished/heap" conv=notrunc status=none
+refused "a damaged pool with size=" "damaged" "32" "$E2E_DIR/unfinished" "$MNT" -o size=16M
+check_status "fsck.cxlshm repairs it" 1 fsck.cxlshm -q --repair "$E2E_DIR/unfinished"
+
+# A mount is a client, and writes to the heap.
+mkdir "$E2E_DIR/look"
+mount --bind "$POOL" "$E2E_DIR/look" && mount -o remount,bind,ro "$E2E_DIR/look"
+refused "ro, and a heap that can only be read" "look/heap: read-only.*ro, too.*write to the heap" "32" "$E2E_DIR/look" "$MNT" -o ro
+umount "$E2E_DIR/look"
 
 # Every client slot taken.
 . "$E2E_LIB/native.sh"

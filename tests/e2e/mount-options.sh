@@ -120,6 +120,47 @@ if [ -n "$node" ]; then
 	check "it works" cp /etc/passwd "$MNT/a"
 	check "umount" unmount_pool "$MNT"
 fi
+# The pool that size= makes is of that group and mode; one that is there is not changed, and a note says so.
+member() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
+chmod 755 "$E2E_DIR"
+for by in mount.cxlshm cxlshmfs; do
+	dir=$E2E_DIR/of-$by
+	check "$by -o size=,mode=,group=" $by -o size=16M,mode=0664,group=nogroup,allow_other "$dir" "$MNT"
+	same "without a word" "$(cat "$LOG")" ""
+	pools+=("$dir")
+	same "the heap's" "$(stat -c %a:%U:%G "$dir/heap")" 664:root:nogroup
+	same "the root directory's" "$(stat -c %a:%U:%G "$MNT")" 775:root:nogroup
+	check "a member of the group makes a file" member cp /etc/passwd "$MNT/a"
+	check "umount" unmount_pool "$MNT"
+	check "$by: again with other ones" $by -o size=32M,mode=0600,group=root,numa=bind:0 "$dir" "$MNT"
+	cp "$LOG" "$LOG.notes"
+	for option in size mode group numa; do
+		check "a note says that $option= is not the pool's" grep -q "note: .*; $option= counts when it is made" "$LOG.notes"
+	done
+	check "the pool is as it was" test "$(stat -c %a:%U:%G "$dir/heap")" = 664:root:nogroup
+	check "umount" unmount_pool "$MNT"
+done
+# The lines of fstab.example: the group may map the heap, or (shown with gid=) only use the files.
+check "size=,group=,allow_other" mount.cxlshm -o size=16M,group=nogroup,allow_other "$E2E_DIR/group" "$MNT"
+pools+=("$E2E_DIR/group")
+check "a member of the group makes a file" member cp /etc/passwd "$MNT/a"
+check "and opens the heap" member dd if="$E2E_DIR/group/heap" of="$E2E_DIR/group/heap" count=0 conv=notrunc
+check "umount" unmount_pool "$MNT"
+check "size=,gid=,allow_other" mount.cxlshm -o size=16M,gid=65534,allow_other "$E2E_DIR/gid" "$MNT"
+pools+=("$E2E_DIR/gid")
+check "a member of the group makes a file" member cp /etc/passwd "$MNT/a"
+check "writes to it, and deletes it" member bash -c 'echo more >>"$1/a" && rm "$1/a"' - "$MNT"
+check_refused "and cannot open the heap" "denied" member dd if="$E2E_DIR/gid/heap" of=/dev/null count=1
+check "umount" unmount_pool "$MNT"
+
+check "ro,size= makes the pool, too" cxlshmfs -o ro,size=16M "$E2E_DIR/ro" "$MNT"
+pools+=("$E2E_DIR/ro")
+check_refused "and it is read-only" "read-only" touch "$MNT/a"
+check "umount" unmount_pool "$MNT"
+check "-s leaves out what is not known, with a value or without" mount.cxlshm -s -o sparse=yes,bogus,uid,nofail=1,owner=nobody "$POOL" "$MNT"
+check "umount" unmount_pool "$MNT"
+check_status "cxlshmfs --check" 0 cxlshmfs --check -o size=16M,numa=interleave:0,0-3,ro "$E2E_DIR/check" "$MNT"
+check "makes and mounts nothing" bash -c 'test ! -e "$1" && ! grep -q " fuse.cxlshm " /proc/self/mounts' - "$E2E_DIR/check"
 check_status "cxlshmfs --help" 0 cxlshmfs --help
 check_status "cxlshmfs --version" 0 cxlshmfs --version
 check "which says one" grep -Eq '[0-9]+\.[0-9]+\.[0-9]+' "$LOG"

@@ -13,6 +13,102 @@ echo data >"$E2E_DIR/full/file"
 check_refused "mkfs --plain in a directory with files" "full" mkfs.cxlshm --plain --size=16M "$E2E_DIR/full"
 check_refused "even with --force" "full" mkfs.cxlshm --plain --size=16M --force "$E2E_DIR/full"
 same "which keeps them" "$(cat "$E2E_DIR/full/file")" data
+# Other people's files in x/, whatever lies beside it: nothing is deleted, and the file is named.
+for heap in none empty zeros; do
+	dir=$E2E_DIR/foreign-$heap
+	mkdir -p "$dir/x"
+	echo precious >"$dir/x/photo.jpg"
+	: >"$dir/x/00000000000000af"
+	[ $heap = empty ] && : >"$dir/heap"
+	[ $heap = zeros ] && truncate -s 16M "$dir/heap"
+	check_refused "mkfs --plain over somebody's x/ (heap: $heap)" "x/photo.jpg" mkfs.cxlshm --plain --size=16M "$dir"
+	check_refused "even with --force (heap: $heap)" "x/photo.jpg" mkfs.cxlshm --plain --size=16M --force "$dir"
+	check_refused "mkfs --remove of it (heap: $heap)" "x/photo.jpg|no pool" mkfs.cxlshm --remove "$dir"
+	same "keep everything (heap: $heap)" "$(cat "$dir/x/photo.jpg"; ls "$dir/x" | wc -l)" "precious"$'\n'2
+	rm "$dir/x/photo.jpg"
+	check "without it --force takes what is left (heap: $heap)" mkfs.cxlshm --plain --size=16M --force "$dir"
+	check "and --remove takes that (heap: $heap)" mkfs.cxlshm --remove "$dir"
+	check "all of it (heap: $heap)" test ! -e "$dir"
+done
+for kind in --plain --quiet; do
+	dir=$E2E_DIR/foreign$kind
+	make_pool "$dir" 16M $kind
+	mount_pool "$dir"
+	cp /etc/passwd "$MNT/a"
+	check "umount" unmount_pool "$MNT"
+	echo precious >"$dir/x/mine"
+	mkdir "$dir/x/sub"
+	for command in "--remove" "--force --size=16M $kind"; do
+		check_refused "mkfs $command of a pool with other files in x/ ($kind)" "x/(mine|sub)" mkfs.cxlshm $command "$dir"
+		same "keeps them" "$(cat "$dir/x/mine"; ls "$dir/x" | wc -l)" "precious"$'\n'3
+	done
+	rm -r "$dir/x/mine" "$dir/x/sub"
+	check "and the pool" fsck.cxlshm -q "$dir"
+	if [ $kind = --quiet ]; then
+		echo precious >"$dir/mine"
+		check_refused "mkfs --remove of a tmpfs with another file" "$dir/mine" mkfs.cxlshm --remove "$dir"
+		same "keeps it" "$(cat "$dir/mine")" precious
+		check "and the pool" fsck.cxlshm -q "$dir"
+		rm "$dir/mine"
+	fi
+	check "mkfs --remove" mkfs.cxlshm --remove "$dir"
+done
+# --if-missing: a pool stays, what was never finished is made anew, everything else fails.
+IFM=$E2E_DIR/if-missing
+check "--if-missing makes a pool" mkfs.cxlshm --plain --size=16M --if-missing "$IFM"
+uuid() { mount_pool "$1" && field "$MNT/.cxlshm/pool" uuid && unmount_pool "$MNT"; }
+first=$(uuid "$IFM")
+check "--if-missing over a pool" mkfs.cxlshm --plain --size=16M --if-missing "$IFM"
+same "says nothing" "$(cat "$LOG")" ""
+same "and leaves it as it is" "$(uuid "$IFM")" "$first"
+cp -a "$IFM" "$IFM.damaged"
+printf x | dd of="$IFM.damaged/heap" bs=1 seek=20 conv=notrunc status=none
+printf x | dd of="$IFM.damaged/heap" bs=1 seek=$((8192 + 20)) conv=notrunc status=none
+check_refused "--if-missing over a damaged pool" "$IFM.damaged: .*(damaged|version)" mkfs.cxlshm --plain --size=16M --if-missing "$IFM.damaged"
+mkdir "$IFM.text"
+echo precious >"$IFM.text/heap"
+check_refused "--if-missing over a file that is called heap" "$IFM.text/heap" mkfs.cxlshm --plain --size=16M --if-missing "$IFM.text"
+same "which stays" "$(cat "$IFM.text/heap")" precious
+for state in empty zeroed; do
+	for kind in --plain --quiet; do
+		dir=$IFM-$state$kind
+		make_pool "$dir" 16M $kind
+		: >"$dir/x/00000000000000af"
+		if [ $state = empty ]; then : >"$dir/heap"
+		else dd if=/dev/zero of="$dir/heap" bs=4k count=3 conv=notrunc status=none; fi
+		check_refused "--if-missing over what is left of a pool ($state, $kind)" "$dir.*--force" mkfs.cxlshm $kind --size=32M --if-missing "$dir"
+		check "keeps it" test -e "$dir/x/00000000000000af"
+		rm "$dir/x/00000000000000af"
+		check "without extents it was never finished ($state, $kind)" mkfs.cxlshm $kind --size=32M --if-missing "$dir"
+		check "and is a pool now" fsck.cxlshm -q "$dir"
+		same "of the new size" "$(stat -c %s "$dir/heap")" $((32 << 20))
+		[ $kind = --plain ] || same "on a tmpfs of that size" "$(($(df --output=size -B1 "$dir" | tail -n 1)))" $((32 << 20))
+		check "mkfs --remove" mkfs.cxlshm --remove "$dir"
+	done
+done
+# Killed at any time, then tried again.
+for try in $(seq 20); do
+	(timeout -s KILL "0.00$((try / 2))$((try % 2 * 5))" mkfs.cxlshm --plain -q --size=16M --if-missing "$IFM.killed"; true) >"$LOG" 2>&1
+	mkfs.cxlshm --plain --size=16M --if-missing "$IFM.killed" >"$LOG" 2>&1 && fsck.cxlshm -q "$IFM.killed" >>"$LOG" 2>&1 &&
+		mkfs.cxlshm --remove "$IFM.killed" >>"$LOG" 2>&1 || { fail "--if-missing after a killed one: $(cat "$LOG")"; break; }
+done
+[ "$try" != 20 ] || ok "--if-missing after a killed one"
+# Several at once on a tmpfs: one makes it, the others wait for that, and find it.
+mkdir "$E2E_DIR/place"
+exec 8<"$E2E_DIR/place"
+flock 8
+check_refused "mkfs while the place is locked" "place/p: .*lock" mkfs.cxlshm --size=16M "$E2E_DIR/place/p"
+check "makes nothing" test -z "$(ls "$E2E_DIR/place")"
+for n in 1 2 3; do
+	mkfs.cxlshm --if-missing --size=16M "$E2E_DIR/place/p" >"$E2E_DIR/made.$n" 2>&1 8<&- &
+	eval "made$n=$!"
+done
+sleep 0.2
+exec 8<&-
+for n in $made1 $made2 $made3; do check "mkfs when it is not locked any more" wait "$n"; done
+same "one of them made the pool" "$(cat "$E2E_DIR"/made.? | grep -c 'tmpfs of its own')" 1
+same "on one tmpfs" "$(awk -v p="$E2E_DIR/place/p" '$2 == p' /proc/self/mounts | wc -l)" 1
+check "mkfs --remove" mkfs.cxlshm --remove "$E2E_DIR/place/p"
 check_refused "mkfs on a file" "file" mkfs.cxlshm --plain --size=16M "$E2E_DIR/full/file"
 check_refused "mkfs without a pool" "usage|missing|pool" mkfs.cxlshm --size=16M
 for bad in --size=0 --size=4K --size=12Q --size=99999999T --clients=0x --clients=99999999 --mode=999 --group=nosuchgroup \

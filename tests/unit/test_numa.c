@@ -67,7 +67,7 @@ static void policy_holds_for_heap_and_extents(void **state)
 	assert_int_equal(pool_open(dir, 0, &pool, &err), 0);
 	assert_bound_to_node_0(pool->base);
 	assert_bound_to_node_0(pool->base + pool->heap_bytes - 4096);
-	fd = openat(pool->extents_fd, "1", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	fd = openat(pool->extents_fd, "0000000000000001", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	assert_true(fd >= 0);
 	assert_int_equal(numa_apply_fd(pool, fd), 0);
 	/* It grows later. */

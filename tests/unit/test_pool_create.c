@@ -4,6 +4,30 @@
  */
 #include "pool_fixture.h"
 
+static void touch(const char *name)
+{
+	int fd = open(in_dir(name), O_CREAT | O_RDWR, 0600);
+
+	assert_true(fd >= 0);
+	close(fd);
+}
+
+static int is_there(const char *name)
+{
+	struct stat st;
+
+	return lstat(in_dir(name), &st) == 0;
+}
+
+static void wipe(void)
+{
+	int fd = open(in_dir("heap"), O_RDWR);
+
+	assert_true(fd >= 0);
+	assert_int_equal(pool_super_wipe(fd), 0);
+	close(fd);
+}
+
 static void made_pool_opens(void **state)
 {
 	struct cxlshm_pool_space space;
@@ -134,21 +158,18 @@ static void making_again_needs_force(void **state)
 	struct cxlshm_pool_options o = options(8 * MIB);
 	struct super_fmt first, second;
 	struct stat st;
-	int fd;
 
 	(void)state;
 	assert_int_equal(make(8 * MIB), 0);
 	read_super(&first, SUPER_OFF);
-	fd = open(in_dir("x/17"), O_CREAT | O_RDWR, 0600);
-	assert_true(fd >= 0);
-	close(fd);
+	touch("x/0000000000000017");
 	assert_refused(make(8 * MIB), -EEXIST);
 	assert_int_equal(open_pool(0), 0);
 	o.force = 1;
 	assert_int_equal(make_with(&o), 0);
 	read_super(&second, SUPER_OFF);
 	assert_memory_not_equal(first.uuid, second.uuid, 16);
-	assert_int_equal(stat(in_dir("x/17"), &st), -1);
+	assert_int_equal(stat(in_dir("x/0000000000000017"), &st), -1);
 }
 
 static void other_files_are_left_alone(void **state)
@@ -188,28 +209,99 @@ static void other_files_are_left_alone(void **state)
 	assert_refused(cxlshm_pool_remove(dir, &err), -EUCLEAN);
 }
 
-/* x/ without a heap is what is left of a pool; it may be empty, or hold what is not ours without force. */
+/* x/ without a heap is what is left of a pool; it may be empty, or hold extents, which are not ours without force. */
 static void leftover_folder_is_taken(void **state)
 {
 	struct cxlshm_pool_options o = options(8 * MIB);
-	struct stat st;
-	int fd;
 
 	(void)state;
 	assert_int_equal(mkdir(in_dir("x"), 0700), 0);
 	assert_int_equal(make_with(&o), 0);
 	assert_int_equal(cxlshm_pool_remove(dir, &err), 0);
 	assert_int_equal(mkdir(in_dir("x"), 0700), 0);
-	fd = open(in_dir("x/letter"), O_CREAT | O_RDWR, 0600);
-	assert_true(fd >= 0);
-	close(fd);
+	touch("x/00000000000000af");
 	assert_refused(make_with(&o), -ENOTEMPTY);
-	assert_int_equal(stat(in_dir("x/letter"), &st), 0);
-	assert_int_equal(stat(in_dir("heap"), &st), -1);
+	assert_true(is_there("x/00000000000000af"));
+	assert_false(is_there("heap"));
 	o.force = 1;
 	assert_int_equal(make_with(&o), 0);
-	assert_int_equal(stat(in_dir("x/letter"), &st), -1);
+	assert_false(is_there("x/00000000000000af"));
 	assert_int_equal(open_pool(0), 0);
+}
+
+/* Whatever the heap is: what has no extent's name, or is no file, stops everything before anything is deleted. */
+static void other_files_in_x_are_left_alone(void **state)
+{
+	static const char *const names[] = {
+		"x/letter", "x/17", "x/00000000000000AF", "x/00000000000000af.jpg", "x/00000000000000ag",
+	};
+	struct cxlshm_pool_options o = options(8 * MIB);
+
+	(void)state;
+	o.force = 1;
+	for (int heap = 0; heap < 4; heap++) {	/* none, empty, without superblock, whole */
+		if (heap >= 2) {
+			assert_int_equal(make(8 * MIB), 0);
+		} else {
+			assert_int_equal(mkdir(in_dir("x"), 0700), 0);
+		}
+		if (heap == 1)
+			touch("heap");
+		if (heap == 2)
+			wipe();
+		touch("x/00000000000000af");
+		for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) + 2; i++) {
+			const char *name = i < sizeof(names) / sizeof(names[0]) ? names[i] : "x/00000000000000b0";
+
+			if (i < sizeof(names) / sizeof(names[0]))
+				touch(name);
+			else if (i == sizeof(names) / sizeof(names[0]))
+				assert_int_equal(mkdir(in_dir(name), 0700), 0);
+			else
+				assert_int_equal(symlink("/etc/passwd", in_dir(name)), 0);
+			assert_refused(make_with(&o), -ENOTEMPTY);
+			assert_non_null(strstr(err.text, name));
+			if (heap)
+				assert_refused(cxlshm_pool_remove(dir, &err), -ENOTEMPTY);
+			assert_true(is_there(name) && is_there("x/00000000000000af"));
+			assert_int_equal(is_there("heap"), heap > 0);
+			assert_int_equal(remove(in_dir(name)), 0);
+		}
+		if (heap == 3)
+			assert_int_equal(open_pool(0), 0);
+		if (heap == 0) {
+			assert_int_equal(unlink(in_dir("x/00000000000000af")), 0);
+			assert_int_equal(rmdir(in_dir("x")), 0);
+		} else {
+			assert_int_equal(cxlshm_pool_remove(dir, &err), 0);
+			assert_false(is_there("x") || is_there("heap"));
+		}
+	}
+	/* x itself may be somebody's file, or lead to somebody's folder. */
+	touch("x");
+	assert_refused(make_with(&o), -ENOTEMPTY);
+	assert_true(is_there("x") && !is_there("heap"));
+	assert_int_equal(unlink(in_dir("x")), 0);
+	assert_int_equal(symlink("/etc", in_dir("x")), 0);
+	assert_refused(make_with(&o), -ENOTEMPTY);
+	assert_true(is_there("x") && !is_there("heap"));
+}
+
+/* A file of zeros where the first superblock would be, but not where its copy would be, is not ours. */
+static void zeros_alone_make_no_heap(void **state)
+{
+	struct cxlshm_pool_options o = options(8 * MIB);
+	int fd;
+
+	(void)state;
+	touch("heap");
+	fd = open(in_dir("heap"), O_RDWR);
+	assert_int_equal(pwrite(fd, "precious", 8, SUPER_COPY_OFF), 8);
+	close(fd);
+	o.force = 1;
+	assert_refused(make_with(&o), -ENOTEMPTY);
+	assert_refused(cxlshm_pool_remove(dir, &err), -ENOTEMPTY);
+	assert_true(is_there("heap"));
 }
 
 /* Of two at once one makes the pool, whole.  The window is narrow: without the lock one round in a thousand fails. */
@@ -248,7 +340,7 @@ static void two_at_once_make_one_pool(void **state)
 	munmap(round, 4096);
 }
 
-static void unfinished_pool_is_taken_with_force(void **state)
+static void unfinished_pool_is_taken(void **state)
 {
 	struct cxlshm_pool_options o = options(8 * MIB);
 	struct pool *pool;
@@ -261,10 +353,38 @@ static void unfinished_pool_is_taken_with_force(void **state)
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
 	assert_refused(open_pool(0), -EUCLEAN);
-	assert_refused(make_with(&o), -EEXIST);
-	o.force = 1;
 	assert_int_equal(make_with(&o), 0);
 	assert_int_equal(open_pool(0), 0);
+	assert_int_equal(cxlshm_pool_remove(dir, &err), 0);
+	/* It died still earlier. */
+	touch("heap");
+	assert_int_equal(make_with(&o), 0);
+	assert_int_equal(open_pool(0), 0);
+}
+
+/* A removal that died on its way has wiped the superblock, and may have left extents: those only force gives up. */
+static void half_removed_pool_is_taken_with_force(void **state)
+{
+	struct cxlshm_pool_options o = options(8 * MIB);
+
+	(void)state;
+	for (int remove = 0; remove < 2; remove++) {
+		assert_int_equal(make(8 * MIB), 0);
+		touch("x/00000000000000af");
+		wipe();
+		assert_refused(make_with(&o), -EEXIST);
+		assert_true(is_there("x/00000000000000af"));
+		if (remove) {
+			assert_int_equal(cxlshm_pool_remove(dir, &err), 0);
+			assert_int_equal(rmdir(dir), 0);
+		} else {
+			o.force = 1;
+			assert_int_equal(make_with(&o), 0);
+			o.force = 0;
+			assert_int_equal(open_pool(0), 0);
+			assert_int_equal(cxlshm_pool_remove(dir, &err), 0);
+		}
+	}
 }
 
 static void discarded_pool_leaves_nothing(void **state)
@@ -306,8 +426,11 @@ int main(void)
 		T(making_again_needs_force),
 		T(other_files_are_left_alone),
 		T(leftover_folder_is_taken),
+		T(other_files_in_x_are_left_alone),
+		T(zeros_alone_make_no_heap),
 		T(two_at_once_make_one_pool),
-		T(unfinished_pool_is_taken_with_force),
+		T(unfinished_pool_is_taken),
+		T(half_removed_pool_is_taken_with_force),
 		T(discarded_pool_leaves_nothing),
 		T(full_file_system_is_enospc),
 	};
