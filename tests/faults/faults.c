@@ -660,5 +660,9 @@ int main(int argc, char **argv)
 		}
 	}
 	printf("faults: %d passed, %d failed, %d skipped\n", passed, failed, skipped);
+	if (skipped && getenv("CXLSHM_REQUIRE_FUSE") && !strcmp(getenv("CXLSHM_REQUIRE_FUSE"), "1")) {
+		printf("FAIL CXLSHM_REQUIRE_FUSE=1 does not let cases be skipped\n");
+		failed++;
+	}
 	return failed || !(passed + skipped) ? 1 : passed ? 0 : SKIPPED;
 }
