@@ -2,9 +2,10 @@
 /*
  * Names under several processes at once, some of which are killed at any moment: whatever happens, the pool is in order
  * after recovery; a name that is only ever replaced is never missing; of several renames of one name one is done; a
- * listing shows each entry that stays exactly once.  Seeds are printed; CXLSHM_SEED and CXLSHM_SECONDS set
- * them, CXLSHM_ONLY names a test.
+ * listing shows each entry that stays exactly once.  Seeds are printed; CXLSHM_SEED sets them, CXLSHM_ONLY
+ * names a test.
  */
+#include "length.h"
 #include "names_pool.h"
 
 #include <signal.h>
@@ -50,9 +51,7 @@ static uint64_t seed(void)
 
 static double seconds(void)
 {
-	const char *text = getenv("CXLSHM_SECONDS");
-
-	return text ? atof(text) : 2;
+	return by_length(1, 2, 20);
 }
 
 static double now(void)

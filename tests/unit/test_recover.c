@@ -8,6 +8,7 @@
 #include <sys/prctl.h>
 
 #include "fixture.h"
+#include "length.h"
 
 #define WORKERS 4
 
@@ -126,7 +127,7 @@ static void offer(struct shared *s, cxlshm_ref cells, int count)
 static void threads_agree_on_counts(void **state)
 {
 	struct fixture *f = fixture_new(16 << 20, 8);
-	struct shared s = {.f = f, .rounds = getenv("CXLSHM_SANITIZED") ? 3000 : 100000, .seed = 1};
+	struct shared s = {.f = f, .rounds = by_length(30000, 100000, 1000000), .seed = 1};
 	struct thread thread[WORKERS];
 	pthread_t id[WORKERS];
 	cxlshm_ref cells, none;
@@ -182,7 +183,7 @@ static pid_t start_worker(struct shared *s, unsigned index)
 static void processes_killed_at_random_lose_nothing(void **state)
 {
 	struct fixture *f;
-	int kills = getenv("CXLSHM_LONG") ? 2000 : getenv("CXLSHM_SANITIZED") ? 30 : 200;
+	int kills = by_length(100, 200, 2000);
 	struct shared s = {.seed = (unsigned)time(NULL)};
 	pid_t pid[WORKERS];
 	cxlshm_ref cells, copy, none;
