@@ -8,16 +8,19 @@
 # idle processors.  --long: N minutes (240) are shared by the parts that have no end of their own: sched a half, soak a
 # quarter, each target of fuzz a twelfth.  The others run whole: crash, wait, model, faults and flips, of which flips takes
 # most, about an hour on two idle processors.  Progress is shown once a minute.
-# Every figure in the table is read from this run's own output; `-` stands for a part that is not there or was not asked for.
-# A failing part shows its output, which has the command that replays the failure.
-# Status: 0; 1 if any part failed or told no figures.
+# Every figure in the table is read from this run's own output; `-` stands for a part that was not asked for, or told nothing.
+# A failing part shows its output, which has the command that replays the failure.  One whose program is not in the build has
+# failed, and so has one that was named and is skipped.
+# As root it runs in mount and process namespaces of its own with a /dev/shm of its own: however it ends, nothing is left.
+# Status: 0; 1 if any part failed or told no figures, or none passed.
 set -u
+args=("$@")
 source=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 all="crash sched wait model soak faults flips fuzz"
 long=
 minutes=240
 logs=
-parts=
+named=
 while [ $# -gt 0 ]; do
 	case $1 in
 	--long) long=1 ;;
@@ -27,18 +30,61 @@ while [ $# -gt 0 ]; do
 		shift ;;
 	--keep-logs) logs=$2; shift ;;
 	*)
-		[[ " $all " = *" $1 "* ]] || { sed -n '3,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
-		parts+=" $1" ;;
+		[[ " $all " = *" $1 "* ]] || { sed -n '3,/^set -u/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" >&2; exit 2; }
+		named+=" $1" ;;
 	esac
 	shift
 done
-parts=${parts:-$all}
-work=$(mktemp -d "${TMPDIR:-/tmp}/cxlshm-proof.XXXXXX") || exit 1
-trap 'rm -rf "$work"' EXIT
+parts=${named:-$all}
 pid=
-trap '[ -z "$pid" ] || kill -TERM -- -$pid 2>/dev/null; exit 130' INT TERM
-logs=${logs:-$work/logs}
-mkdir -p "$logs"
+if [ -z "${CXLSHM_PROOF_WORK:-}" ]; then
+	work=$(mktemp -d "${TMPDIR:-/tmp}/cxlshm-proof.XXXXXX") || exit 1
+	trap 'rm -rf "$work"' EXIT
+	logs=${logs:-$work/logs}
+	mkdir -p "$logs" || exit 1
+	if [ "$(id -u)" = 0 ] && unshare --mount --pid --fork true 2>/dev/null; then
+		CXLSHM_PROOF_WORK=$work unshare --mount --pid --fork --kill-child --mount-proc --propagation private \
+			bash "${BASH_SOURCE[0]}" ${args[@]+"${args[@]}"} </dev/null &
+		inner=$!
+		# Told to end is the first process in there, which clears up; killed, if it does not, it takes all others with it.
+		stop() {
+			local first i
+			first=$(<"/proc/$inner/task/$inner/children")
+			kill -TERM $first 2>/dev/null
+			for ((i = 0; i < 100; i++)); do kill -0 $inner 2>/dev/null && sleep 0.1; done
+			kill -KILL $first $inner 2>/dev/null
+			wait $inner
+			exit 130
+		}
+		trap stop INT TERM HUP
+		wait $inner
+		exit
+	fi
+	echo "proof: no root: no namespaces, what needs to mount is skipped, and an interrupted run leaves files in /dev/shm"
+else
+	work=$CXLSHM_PROOF_WORK
+	logs=${logs:-$work/logs}
+	unset CXLSHM_PROOF_WORK
+	# Folders that were given and are in /dev/shm stay where they are.
+	there=() held=()
+	for path in "$work" "$logs" "$source" "${CXLSHM_BUILD:-$work}"; do
+		path=$(realpath "$path") && [[ $path = /dev/shm/* ]] && exec {fd}<"$path" && there+=("$path") held+=("$fd")
+	done
+	mount -t tmpfs -o mode=1777 proof /dev/shm || exit 1
+	for i in ${there[@]+"${!there[@]}"}; do
+		mkdir -p "${there[i]}" && mount --no-canonicalize --bind "/proc/self/fd/${held[i]}" "${there[i]}" || exit 1
+		fd=${held[i]}
+		exec {fd}<&-
+	done
+fi
+for part in $all; do rm -f "$logs/$part" "$logs/$part.status"; done	# an earlier run's
+stop() {
+	local i
+	[ -z "$pid" ] || kill -TERM -- -$pid 2>/dev/null
+	for ((i = 0; i < 50; i++)); do [ -n "$pid" ] && kill -0 $pid 2>/dev/null && sleep 0.1; done
+	exit 130
+}
+trap stop INT TERM HUP
 started=$(date +%s)
 say() { printf '[%4ds] %s\n' $(($(date +%s) - started)) "$*"; }
 [ -n "$long" ] && export CXLSHM_TEST_LENGTH=long || export CXLSHM_TEST_LENGTH=quick
@@ -53,10 +99,17 @@ fi
 export CXLSHM_BUILD=$build
 
 failed=()
+passed=0
 # part NAME BUDGET COMMAND...: run it, its progress on the terminal once a minute, its output in a log.
 part() {
 	local name=$1 budget=$2 rc=0 last= line; shift 2
 	[[ " $parts " = *" $name "* ]] || return 0
+	if ! command -v "$1" >/dev/null; then
+		failed+=("$name")
+		echo absent >"$logs/$name.status"
+		say "$name: FAILED: there is no $1"
+		return
+	fi
 	say "$name: $budget"
 	setsid "$@" >"$logs/$name" 2>&1 </dev/null &
 	pid=$!
@@ -70,8 +123,12 @@ part() {
 	pid=
 	echo $rc >"$logs/$name.status"
 	case $rc in
-	0) say "$name: passed" ;;
-	77) say "$name: skipped: $(grep -m 1 -i skip "$logs/$name")" ;;
+	0)
+		passed=$((passed + 1))
+		say "$name: passed" ;;
+	77)
+		say "$name: skipped: $(grep -m 1 -i skip "$logs/$name")"
+		[ -z "$named" ] || failed+=("$name") ;;
 	*)
 		failed+=("$name")
 		say "$name: FAILED (status $rc)"
@@ -82,16 +139,15 @@ part() {
 
 # share PARTS-OF-TWELVE SHORT: seconds
 share() { [ -n "$long" ] && echo $((minutes * 60 * $1 / 12)) || echo "$2"; }
-have() { [ -x "$build/tests/$1" ]; }
-have crash/crash && part crash "every crash point, and each in the recovery it causes${long:+ (up to 16 passages of a point in one recovery)}" \
+part crash "every crash point, and each in the recovery it causes${long:+ (up to 16 passages of a point in one recovery)}" \
 	"$build/tests/crash/crash" ${long:+--long}
-have sched/sched && part sched "interleavings, $(share 6 50) s" \
+part sched "interleavings, $(share 6 50) s" \
 	"$build/tests/sched/sched" ${long:+--long --jobs 2} --seconds "$(share 6 50)"
-have wait/wait && part wait "a neighbour of one who is stopped" "$build/tests/wait/wait" ${long:+--long}
+part wait "a neighbour of one who is stopped" "$build/tests/wait/wait" ${long:+--long}
 part model "models${long:+, full}" bash "$source/tests/model/check.sh" "$([ -n "$long" ] && echo full || echo quick)"
 part soak "soak, $(share 3 30) s" bash "$source/tests/soak/soak.sh" --seconds "$(share 3 30)"
-have faults/faults && part faults "faults around a pool" "$build/tests/faults/faults"
-have fuzz/flips && part flips "damage, $([ -n "$long" ] && echo "every byte and word" || echo 50 s)" \
+part faults "faults around a pool" "$build/tests/faults/faults"
+part flips "damage, $([ -n "$long" ] && echo "every byte and word" || echo 50 s)" \
 	"$build/tests/fuzz/flips" $([ -n "$long" ] && echo --long || echo --seconds 50)
 part fuzz "libFuzzer, $(share 1 20) s a target" \
 	env CXLSHM_FUZZ_FOUND="$logs/fuzz-found" bash "$source/tests/fuzz/run.sh" --seconds "$(share 1 20)"
@@ -143,5 +199,5 @@ for target in pool options requests; do
 	row fuzz "fuzz $target: executions / findings" "$(figure fuzz "fuzz $target: ([0-9]+) executions, ([0-9]+) findings" '\1 \/ \2')"
 done
 echo
-say "${#failed[@]} parts failed${failed[0]:+: ${failed[*]}}"
-[ ${#failed[@]} = 0 ] && [ $missing = 0 ]
+say "$passed parts passed, ${#failed[@]} failed${failed[0]:+: ${failed[*]}}"
+[ $passed -gt 0 ] && [ ${#failed[@]} = 0 ] && [ $missing = 0 ]

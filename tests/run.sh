@@ -140,7 +140,8 @@ build() {
 	return 1
 }
 
-# tests STAGE BUILD SECONDS MULTIPLIER MESON-TEST-ARGUMENTS...: run them, and count each one.
+# tests STAGE BUILD SECONDS MULTIPLIER [--suite SUITE | --verbose | NAME]...: run them, and count each one.  A NAME that meson
+# does not know, which it passes over in silence, has failed.
 tests() {
 	local name=$1 build=$2 seconds=$3 multiplier=$4 log=$work/$2/meson-logs/$1.json; shift 4
 	[ -f "$work/$build/build.ninja" ] || return 1
@@ -149,16 +150,21 @@ tests() {
 	rm -f "$log"
 	limited "$seconds" meson test -C "$work/$build" --no-rebuild --print-errorlogs --num-processes 2 \
 		--timeout-multiplier "$multiplier" --logbase "$name" "$@"
-	python3 - "$log" "$name" "$work/why" >>"$results" <<'P'
+	case $? in 124 | 137) result "$name" stopped-before-its-end fail ;; esac
+	python3 - "$log" "$name" "$work/why" "$@" >>"$results" <<'P'
 import json, sys
 words = {"OK": "ok", "EXPECTEDFAIL": "ok", "SKIP": "skip"}
+given = sys.argv[4:]
+names = {one for before, one in zip([""] + given, given) if before != "--suite" and not one.startswith("-")}
 seen = 0
 try:
     for line in open(sys.argv[1]):
         one = json.loads(line)
         seen += 1
         word = words.get(one["result"], "fail")
-        test = f'{sys.argv[2]}/{one["name"].split(" / ")[-1]}'
+        short = one["name"].split(" / ")[-1]
+        names.discard(short)
+        test = f"{sys.argv[2]}/{short}"
         print(word, test)
         if word != "fail":
             continue
@@ -169,7 +175,9 @@ try:
             print(f'{test}: {one["result"]} after {one["duration"]:.0f} s', *(f"     | {text[j]}" for j in shown), sep="\n", file=why)
 except OSError:
     pass
-if not seen:
+for name in sorted(names):
+    print(f"fail {sys.argv[2]}/{name}-did-not-run")
+if not seen and not names:
     print(f"fail {sys.argv[2]}/no-test-ran")
 P
 }

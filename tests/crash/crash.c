@@ -289,7 +289,8 @@ static void second_deaths(struct run *run, struct snapshot *dead, uint32_t h, ui
 		return;
 	}
 	count = run->trace->hits;
-	memcpy(passed, run->trace->point, count < TRACE_MAX ? count : TRACE_MAX);
+	REQUIRE(count < TRACE_MAX);
+	memcpy(passed, run->trace->point, count);
 	verify(run, h, hp, 0, 0);
 	for (uint32_t r = 1; r <= count; r++) {
 		uint8_t rp = passed[r - 1];
@@ -495,5 +496,10 @@ int main(int argc, char **argv)
 	       (unsigned)CRASH_POINT_COUNT, (unsigned)CRASH_POINT_COUNT - missing,
 	       (unsigned)CRASH_POINT_COUNT - missing_recovery, (unsigned long long)totals->first_deaths,
 	       (unsigned long long)totals->second_deaths, (unsigned long long)totals->failures, seconds() - start);
+	/* What was asked for by name must have been done. */
+	if (only && (!totals->first_deaths || (only_r && !totals->second_deaths))) {
+		printf("FAILED: %s has no such death, or is no scenario (--list)\n", only);
+		return 1;
+	}
 	return totals->failures || (!only && missing) ? 1 : 0;
 }

@@ -63,6 +63,8 @@ if command -v promtool >/dev/null; then
 	promtool check metrics <"$E2E_DIR/metrics" >"$LOG" 2>&1
 	rc=$?
 	check "metrics: promtool takes it ($rc)" test "$rc" = 0 -o "$rc" = 3	# 3: advice only
+else
+	note "SKIPPED: promtool is not installed"
 fi
 for metric in cxlshm_size_bytes cxlshm_free_bytes cxlshm_clients cxlshm_allocations_total cxlshm_clients_recovered_total; do
 	check "metrics: $metric" grep -Eq "^$metric [0-9]" "$E2E_DIR/metrics"

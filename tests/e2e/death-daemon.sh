@@ -89,7 +89,8 @@ for turn in $(seq 10); do
 	(cd "$MNT" && i=0; while :; do echo $i >"t$((i % 50))"; mv "t$((i % 50))" "u$((i % 30))"; mkdir -p "d$((i % 9))"; rmdir "d$(((i + 4) % 9))"; i=$((i + 1)); done) >/dev/null 2>&1 &
 	load=$!
 	sleep "0.$((RANDOM % 5 + 1))"
-	kill -9 "$(daemon_of "$MNT")"
+	pid=$(daemon_of "$MNT")
+	kill -9 "$pid" || fail "turn $turn: no daemon to be killed"
 	kill -9 $load
 	wait $load 2>/dev/null
 	umount -l "$MNT"
@@ -98,5 +99,6 @@ for turn in $(seq 10); do
 	bad=$(cd "$MNT" && for f in u* t*; do [ -s "$f" ] && ! grep -Eqx '[0-9]*' "$f" && echo "$f"; done; ls >/dev/null || echo ls)
 	[ -z "$bad" ] || fail "turn $turn: damaged: $bad"
 done
+check "the load had got somewhere" bash -c 'ls "$1" | grep "^[tu][0-9]"' - "$MNT"
 ok "ten kills under load, ten mounts after"
 finish

@@ -37,7 +37,7 @@ for mode in shared private readonly fork; do
 	id=$(xattr "$MNT/file" user.cxlshm.id)
 	peer_start python3 "$E2E_DIR/hold.py" "$MNT/file" "$mode"
 	pid=$(peer_ask "")
-	check "$mode: mapped and closed, the object has its xattr mapped" wait_until 5 'test "$(xattr "$MNT/file" user.cxlshm.mapped)" != 0'
+	check "$mode: mapped and closed, the object has its xattr mapped" wait_until 5 'test "$(xattr "$MNT/file" user.cxlshm.mapped)" = 1'
 	note "user.cxlshm.mapped: $(xattr "$MNT/file" user.cxlshm.mapped), refs: $(xattr "$MNT/file" user.cxlshm.refs)"
 	rm "$MNT/file"
 	same "$mode: the name is gone" "$(ls "$MNT")" ""

@@ -17,7 +17,7 @@
  *   resize SIZE          id                       size                refs                kind
  *   slot                 its client slot          recover             clients recovered
  *   extent_bytes         (of the whole pool)      fork                a child that holds all and sleeps: its pid
- *   quit                 as does the end of the input
+ *   quit                 as does the end of the input; "ok bye" when all has been dropped and left
  */
 #include <cxlshm.h>
 #include <errno.h>
@@ -255,5 +255,8 @@ int main(int argc, char **argv)
 		rc = cxlshm_leave(n.client);
 	cxlshm_pool_close(n.pool);
 	free(n.more);
-	return rc ? 1 : 0;
+	if (rc)
+		return answer(rc), 1;
+	printf("ok bye\n");
+	return 0;
 }

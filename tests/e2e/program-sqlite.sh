@@ -27,11 +27,11 @@ wait $two || rc=1
 same "WAL: two writers at once" "$rc" 0
 same "WAL: both wrote all of it" "$(sqlite3 "$db" "SELECT count(*) FROM t WHERE v GLOB '[ab]-*';")" 120
 mkfifo "$E2E_DIR/statements"
-sqlite3 "$db" <"$E2E_DIR/statements" >/dev/null 2>&1 &
+sqlite3 "$db" <"$E2E_DIR/statements" >"$E2E_DIR/said" 2>&1 &
 victim=$!
 exec 5>"$E2E_DIR/statements"
-echo "BEGIN; UPDATE t SET v='lost';" >&5
-sleep 0.5
+echo "BEGIN; UPDATE t SET v='lost'; SELECT 'in', count(*) FROM t WHERE v='lost';" >&5
+check "killed in a transaction: it has written" wait_until 60 grep -qx 'in|17263' "$E2E_DIR/said"
 kill -9 $victim
 wait $victim 2>/dev/null
 exec 5>&-

@@ -11,7 +11,8 @@
  *
  * Workers run the cases; whoever dies or does not come to an end gives its case as a failure, with the line
  * that replays it, and is replaced.  With --seconds cases are taken in a fixed shuffled order until the time is over; the
- * last line says how many of all there were.  Status 1 if anything died, hung, or was said to be repaired and was not.
+ * last line says how many of all there were.  Status 1 if anything died, hung, or was said to be repaired and was not, or if
+ * no damage was found or refused, or, where there is a daemon, served.
  */
 #include <errno.h>
 #include <signal.h>
@@ -25,6 +26,9 @@
 #include "damage.h"
 #ifdef FLIPS_DAEMON
 #include "requests.h"
+#define DAEMON 1
+#else
+#define DAEMON 0
 #endif
 
 #define WATCHDOG_S 20	/* of the clock, */
@@ -404,7 +408,7 @@ int main(int argc, char **argv)
 	supervise(pools, jobs, limit > 0 ? from + limit : 0);
 	for (unsigned j = 0; j < jobs * DAMAGE_IMAGES; j++)
 		damage_free(&pools[j]);
-	if (totals->served)
+	if (totals->served || totals->not_served)
 		printf("flips: daemon: %llu served, %llu refused as damaged\n", (unsigned long long)totals->served,
 		       (unsigned long long)totals->not_served);
 	printf("flips: %llu of %llu cases, %llu refused, %llu found, %llu repaired, %llu beyond repair and said so, %llu harmless, "
@@ -413,5 +417,10 @@ int main(int argc, char **argv)
 	       (unsigned long long)totals->found, (unsigned long long)totals->repaired,
 	       (unsigned long long)totals->beyond, (unsigned long long)totals->harmless, (unsigned long long)totals->unrepaired,
 	       (unsigned long long)totals->crashes, (unsigned long long)totals->hangs, seconds() - from);
+	/* A checker that finds nothing, or a daemon that serves nothing, was not tried. */
+	if (!(totals->found + totals->refused) || (DAEMON && !totals->served)) {
+		printf("flips: FAILED: no damage was %s\n", totals->found + totals->refused ? "served" : "found or refused");
+		return 1;
+	}
 	return totals->crashes || totals->hangs || totals->unrepaired || !totals->done;
 }

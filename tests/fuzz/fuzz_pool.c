@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * libFuzzer: damaged pools.  The first byte chooses the image (damage.h); then each 12 bytes are one change of the heap's
- * metadata (change.c).  Every byte string is an input.  Checked, repaired, used; then, from the start, used as it is.
+ * metadata (change.c).  Every byte string is an input.  Used as it is; then, from the start, checked, repaired and used, and sound if the
+ * repair said so.
  */
 #include <string.h>
 
@@ -41,6 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		for (size_t i = 0; i < CHANGES_MAX && 1 + DAMAGE_CHANGE_BYTES * (i + 1) <= size; i++)
 			damage_change(d, data + 1 + DAMAGE_CHANGE_BYTES * i);
 		damage_try(d, how, &outcome, NULL);
+		MUST(how == 2 && !outcome.repair_rc && (outcome.again_rc || outcome.left));	/* a repair that was none */
 	}
 	return 0;
 }

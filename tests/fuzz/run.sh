@@ -8,7 +8,7 @@
 # Short: every file of the corpus, then N (20) seconds of new inputs a target.  --long: an hour a target.  A finding is an
 # input that crashes, hangs for 20 s, leaks, or that a sanitizer reports; it is left in $CXLSHM_FUZZ_FOUND (default: the
 # present folder's fuzz-found/) with the command that replays it.  Once mended it belongs into corpus/TARGET/.
-# Prints `fuzz TARGET: N executions, N findings`.  Status: 0, 1 findings, 77 no clang or no libFuzzer here.
+# Prints `fuzz TARGET: N executions, N findings`.  Status: 0, 1 findings, or a target that ran nothing, 77 no clang or no libFuzzer here.
 set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source=$(cd "$here/../.." && pwd)
@@ -100,6 +100,7 @@ for target in $targets; do
 		failed=1
 	fi
 	echo "fuzz $target: ${runs:-0} executions, $((rc != 0)) findings"
+	[ "${runs:-0}" -gt 0 ] || { tail -n 20 "$work/log"; echo "fuzz $target: nothing was executed"; failed=1; }
 done
 rmdir "$found" 2>/dev/null
 exit $failed

@@ -46,12 +46,13 @@ native_do() {
 	esac
 }
 
-# native_stop: it leaves; fails if it does not end within ten seconds, saying nothing more.
+# native_stop: it leaves; fails if it does not say that it dropped all and left, and end, within ten seconds.
 native_stop() {
 	local rest
 	echo quit >&"$native_in"
 	exec {native_in}>&-
 	rest=$(timeout 10 cat <&"$native_out")
 	exec {native_out}<&-
-	[ -z "$rest" ] && wait_until 10 test ! -e "/proc/$native_pid"
+	[ "$rest" = "ok bye" ] || { echo "the native client says at its end: $rest"; return 1; }
+	wait_until 10 test ! -e "/proc/$native_pid"
 }

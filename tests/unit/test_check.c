@@ -373,6 +373,8 @@ static void random_damage_never_crashes(void **state)
 {
 	unsigned seed = getenv("SEED") ? (unsigned)atoi(getenv("SEED")) : 12345;
 	int rounds = getenv("ROUNDS") ? atoi(getenv("ROUNDS")) : 150;
+	const unsigned first = seed;
+	int in_order = 0;
 
 	(void)state;
 	for (int round = 0; round < rounds; round++) {
@@ -404,12 +406,20 @@ static void random_damage_never_crashes(void **state)
 			if (!lines.wanted) {
 				lines.loud = 1;
 				check_pool(w.pool, CXLSHM_CHECK_REPAIR, collect, &lines, &result);
-				fail_msg("seed %u round %d: %d of %d repaired", seed, round, (int)result.repaired,
+				fail_msg("SEED=%u round %d: %d of %d repaired", first, round, (int)result.repaired,
 					 (int)result.problems);
 			}
+		} else {
+			lines = (struct lines){.loud = 1};
+			result = check(&w, 0, &lines);
+			if (result.problems)
+				fail_msg("SEED=%u round %d: %d problems behind a repair", first, round,
+					 (int)result.problems);
+			in_order++;
 		}
 		world_teardown(&w);
 	}
+	assert_true(in_order > 0);
 }
 
 int main(void)

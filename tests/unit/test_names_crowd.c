@@ -2,9 +2,10 @@
 /*
  * Names under several processes at once, some of which are killed at any moment: whatever happens, the pool is in order
  * after recovery; a name that is only ever replaced is never missing; of several renames of one name one is done; a
- * listing shows each entry that stays exactly once.  Seeds are printed; CXLSHM_SEED and CXLSHM_SECONDS set
- * them, CXLSHM_ONLY names a test.
+ * listing shows each entry that stays exactly once.  Seeds are printed; CXLSHM_SEED sets them, CXLSHM_ONLY
+ * names a test.
  */
+#include "length.h"
 #include "names_pool.h"
 
 #include <signal.h>
@@ -14,11 +15,12 @@
 
 #define ok(call) assert_int_equal(call, 0)
 #define WORKERS 4
+#define PATIENCE 20	/* seconds more, on a slow machine */
 
 /* What the processes of one test share, next to the pool. */
 struct board {
 	volatile int stop;
-	volatile uint64_t done[WORKERS];
+	volatile uint64_t done[WORKERS];	/* in all lives of it */
 	volatile uint64_t wrong[WORKERS];	/* line of the first thing that must not be */
 };
 
@@ -50,9 +52,7 @@ static uint64_t seed(void)
 
 static double seconds(void)
 {
-	const char *text = getenv("CXLSHM_SECONDS");
-
-	return text ? atof(text) : 2;
+	return by_length(1, 2, 20);
 }
 
 static double now(void)
@@ -107,17 +107,29 @@ static void no_worker_complained(const struct board *board)
 			fail_msg("worker %d: line %llu", i, (unsigned long long)board->wrong[i]);
 }
 
-/* Run the workers until time is up; kill: one of them is killed every few milliseconds and started again. */
+static int all_did_something(const struct board *board)
+{
+	for (int i = 0; i < WORKERS; i++)
+		if (!board->done[i])
+			return 0;
+	return 1;
+}
+
+/*
+ * Run the workers until time is up; kill: one of them is killed every few milliseconds and started again.  Each must do
+ * something, however slow the machine, and somebody must have been killed who had.
+ */
 static void crowd(struct names_pool *p, struct board *board, work *run, uint64_t random, int kill_them)
 {
 	double end = now() + seconds();
 	pid_t pid[WORKERS];
-	unsigned kills = 0;
+	uint64_t before[WORKERS] = {0};
+	unsigned kills = 0, busy = 0;
 	int status;
 
 	for (int i = 0; i < WORKERS; i++)
 		pid[i] = start(p, board, run, i, next_random(&random));
-	while (now() < end) {
+	while (now() < end || (kill_them && !busy && now() < end + PATIENCE)) {
 		int i = (int)(next_random(&random) % WORKERS);
 
 		usleep((useconds_t)(next_random(&random) % 8000));
@@ -127,11 +139,15 @@ static void crowd(struct names_pool *p, struct board *board, work *run, uint64_t
 		assert_int_equal(waitpid(pid[i], &status, 0), pid[i]);
 		assert_true(WIFSIGNALED(status));
 		kills++;
+		busy += board->done[i] != before[i];
+		before[i] = board->done[i];
 		/* Sometimes the others go on beside a dead one for a while. */
 		if (next_random(&random) % 3)
 			ok(cxlshm_recover(p->pool, NULL));
 		pid[i] = start(p, board, run, i, next_random(&random));
 	}
+	while (!all_did_something(board) && now() < end + 2 * PATIENCE)
+		usleep(1000);
 	board->stop = 1;
 	for (int i = 0; i < WORKERS; i++) {
 		assert_int_equal(waitpid(pid[i], &status, 0), pid[i]);
@@ -139,7 +155,9 @@ static void crowd(struct names_pool *p, struct board *board, work *run, uint64_t
 	}
 	ok(cxlshm_recover(p->pool, NULL));
 	if (kill_them)
-		print_message("  %u killed\n", kills);
+		print_message("  %u killed, %u of them at work\n", kills, busy);
+	assert_true(all_did_something(board));
+	assert_true(busy || !kill_them);
 	no_worker_complained(board);
 	munmap(board, sizeof(*board));
 	names_check(p);
@@ -287,6 +305,7 @@ static void replace_or_look(struct worker *w)
 				seen += !strcmp(entry.name, "t") + !strcmp(entry.name, "e");
 			MUST(w, seen == 2);
 		}
+		w->board->done[w->me]++;
 	}
 }
 
@@ -318,6 +337,7 @@ static void replace_and_die(struct worker *w)
 		} else {
 			MUST(w, !cxlshm_lookup(w->c, 0, "e", 0, &ref) && !cxlshm_release(w->c, ref));
 		}
+		w->board->done[w->me]++;
 	}
 }
 
@@ -424,8 +444,8 @@ static void change_or_list(struct worker *w)
 			}
 			for (int i = 0; i < STAY; i++)
 				MUST(w, seen[i] == 1);
-			w->board->done[w->me]++;
 		}
+		w->board->done[w->me]++;
 	}
 }
 

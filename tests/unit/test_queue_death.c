@@ -373,6 +373,7 @@ static void sleeper_outlives_its_peer(void **state)
 {
 	static const unsigned points[] = {CRASH_queue_send_swapped, CRASH_queue_send_stored, CRASH_queue_send_begun,
 					  CRASH_queue_wake_cleared};
+	uint32_t killed[sizeof(points) / sizeof(points[0])] = {0};
 
 	(void)state;
 	for (unsigned flags = 0; flags <= CXLSHM_SPSC; flags++)
@@ -387,6 +388,7 @@ static void sleeper_outlives_its_peer(void **state)
 			sender = child(2, send_one_number, points[i], 1);
 			status = ended(sender);
 			assert_true(status == 0 || status == 128 + SIGKILL);
+			killed[i] += status != 0;
 			/* Not sent: its successor does. */
 			if (points[i] == CRASH_queue_send_begun && status)
 				assert_int_equal(send_number(a, queue, 5), 0);
@@ -394,6 +396,9 @@ static void sleeper_outlives_its_peer(void **state)
 			assert_int_equal(board->last[1][0], 5);
 			drop();
 		}
+	for (unsigned i = 0; i < sizeof(points) / sizeof(points[0]); i++)
+		if (!killed[i] && points[i] != CRASH_queue_wake_cleared)
+			fail_msg("nobody died at %s", crash_point_name((enum crash_point)points[i]));
 	objects();
 }
 

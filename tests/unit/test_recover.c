@@ -5,9 +5,11 @@
 #include <pthread.h>
 #include <signal.h>
 #include <time.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 
 #include "fixture.h"
+#include "length.h"
 
 #define WORKERS 4
 
@@ -17,6 +19,7 @@ struct shared {
 	uint64_t token[WORKERS * 64];	/* of the object with cells */
 	int rounds;
 	unsigned seed;
+	volatile uint64_t *done;	/* steps of each worker process, in all its lives */
 };
 
 static uint32_t next(uint32_t *x)
@@ -28,13 +31,13 @@ static uint32_t next(uint32_t *x)
 }
 
 /* Random operations on eight shared cells, by one client; counts are the checker's business. */
-static int work(struct cxlshm_client *c, cxlshm_ref cells, uint32_t seed, int rounds)
+static int work(struct cxlshm_client *c, cxlshm_ref cells, uint32_t seed, int rounds, volatile uint64_t *done)
 {
 	cxlshm_ref mine[8] = {0};
 	uint32_t x = seed * 2654435761u + 1;
 	int rc = 0;
 
-	for (int i = 0; i < rounds && !rc; i++) {
+	for (int i = 0; i < rounds && !rc; i++, ++*done) {
 		uint32_t what = next(&x) % 10, slot = next(&x) % 8, cell = next(&x) % 8;
 		cxlshm_ref ref;
 
@@ -94,6 +97,7 @@ struct thread {
 	struct shared *shared;
 	unsigned index;
 	int rc;
+	uint64_t done;
 };
 
 static void *thread_main(void *arg)
@@ -107,7 +111,7 @@ static void *thread_main(void *arg)
 		return NULL;
 	t->rc = cxlshm_import(c, t->shared->token[t->index], &cells);
 	if (!t->rc)
-		t->rc = work(c, cells, t->shared->seed + t->index, t->shared->rounds);
+		t->rc = work(c, cells, t->shared->seed + t->index, t->shared->rounds, &t->done);
 	cxlshm_leave(c);
 	return NULL;
 }
@@ -126,7 +130,7 @@ static void offer(struct shared *s, cxlshm_ref cells, int count)
 static void threads_agree_on_counts(void **state)
 {
 	struct fixture *f = fixture_new(16 << 20, 8);
-	struct shared s = {.f = f, .rounds = getenv("CXLSHM_SANITIZED") ? 3000 : 100000, .seed = 1};
+	struct shared s = {.f = f, .rounds = by_length(30000, 100000, 1000000), .seed = 1};
 	struct thread thread[WORKERS];
 	pthread_t id[WORKERS];
 	cxlshm_ref cells, none;
@@ -136,7 +140,7 @@ static void threads_agree_on_counts(void **state)
 	for (int round = 0; round < 3; round++) {
 		offer(&s, cells, WORKERS);
 		for (unsigned i = 0; i < WORKERS; i++) {
-			thread[i] = (struct thread){&s, i, 0};
+			thread[i] = (struct thread){&s, i, 0, 0};
 			assert_int_equal(pthread_create(&id[i], NULL, thread_main, &thread[i]), 0);
 		}
 		for (unsigned i = 0; i < WORKERS; i++) {
@@ -171,7 +175,7 @@ static pid_t start_worker(struct shared *s, unsigned index)
 		    cxlshm_import(c, s->token[index], &cells))
 			_exit(1);
 		for (;;)
-			if ((rc = work(c, cells, s->seed + index, 10000))) {
+			if ((rc = work(c, cells, s->seed + index, 10000, &s->done[index]))) {
 				fprintf(stderr, "worker %u: %s\n", index, strerror(-rc));
 				_exit(2);
 			}
@@ -182,16 +186,19 @@ static pid_t start_worker(struct shared *s, unsigned index)
 static void processes_killed_at_random_lose_nothing(void **state)
 {
 	struct fixture *f;
-	int kills = getenv("CXLSHM_LONG") ? 2000 : getenv("CXLSHM_SANITIZED") ? 30 : 200;
+	int kills = by_length(100, 200, 2000);
 	struct shared s = {.seed = (unsigned)time(NULL)};
 	pid_t pid[WORKERS];
 	cxlshm_ref cells, copy, none;
+	uint64_t before[WORKERS] = {0};
 	uint32_t x = s.seed | 1;
-	int status;
+	int status, busy = 0;
 
 	(void)state;
 	SKIP_IF_ONE_PROCESS();
 	s.f = f = fixture_new(16 << 20, 16);
+	s.done = mmap(NULL, WORKERS * sizeof(*s.done), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(s.done != MAP_FAILED);
 	print_message("seed %u\n", s.seed);
 	assert_int_equal(cxlshm_alloc_with(f->client, 128, 8, CXLSHM_CELLS, &cells), 0);
 	offer(&s, cells, WORKERS);
@@ -206,6 +213,8 @@ static void processes_killed_at_random_lose_nothing(void **state)
 		assert_int_equal(waitpid(pid[i], &status, 0), pid[i]);
 		if (!WIFSIGNALED(status))
 			fail_msg("worker %u ended by itself with status 0x%x", i, (unsigned)status);
+		busy += s.done[i] != before[i];
+		before[i] = s.done[i];
 		/* Recovered beside the others by us, or by the new one when it joins. */
 		if (next(&x) % 2)
 			assert_int_equal(cxlshm_recover(f->pool, NULL), 0);
@@ -221,6 +230,9 @@ static void processes_killed_at_random_lose_nothing(void **state)
 		kill(pid[i], SIGKILL);
 		assert_int_equal(waitpid(pid[i], &status, 0), pid[i]);
 	}
+	print_message("%d killed, %d of them at work\n", kills, busy);
+	assert_true(busy > 0);
+	munmap((void *)(uintptr_t)s.done, WORKERS * sizeof(*s.done));
 	assert_int_equal(cxlshm_recover(f->pool, NULL), 0);
 	fixture_check(f);
 	for (uint32_t i = 0; i < 8; i++) {

@@ -3,6 +3,7 @@
  * References, fields, reclaiming of graphs, export and import.
  */
 #include "fixture.h"
+#include "length.h"
 
 #include "alloc.h"
 
@@ -131,7 +132,7 @@ static void a_full_count_is_refused(void **state)
 static void long_lists_go_without_recursion(void **state)
 {
 	struct fixture *f = fixture_new(1024 << 20, 4);
-	int nodes = getenv("CXLSHM_LONG") ? 10000000 : 1000000;
+	int nodes = by_length(1000000, 10000000, 10000000);
 	cxlshm_ref head = 0, node;
 
 	(void)state;

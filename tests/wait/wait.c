@@ -303,5 +303,9 @@ int main(int argc, char **argv)
 	}
 	printf("wait: %llu points, slowest survivor %.0f us (%s), %llu failures\n", (unsigned long long)now.points,
 	       now.slowest_us, now.slowest, (unsigned long long)now.failures);
+	if (only && !now.points) {
+		printf("FAILED: %s has no such passage of a point, or is no scenario (--list)\n", only);
+		return 1;
+	}
 	return now.failures ? 1 : 0;
 }
