@@ -322,7 +322,7 @@ int cxlshm_queue_send(struct cxlshm_client *client, cxlshm_ref queue, cxlshm_ref
 int cxlshm_queue_receive(struct cxlshm_client *client, cxlshm_ref queue, cxlshm_ref *ref);
 
 /* The same, waiting at most timeout_ns (-1: for ever) for room or a reference, and for somebody else's recovery of the role's
- * dead holder.  -ETIMEDOUT, -EINTR. */
+ * dead holder.  -ETIMEDOUT; -EINTR: a signal was handled in a sleep (one between two sleeps is not told of). */
 int cxlshm_queue_send_wait(struct cxlshm_client *client, cxlshm_ref queue, cxlshm_ref ref,
 			   int64_t timeout_ns);
 int cxlshm_queue_receive_wait(struct cxlshm_client *client, cxlshm_ref queue, cxlshm_ref *ref,
