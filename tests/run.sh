@@ -204,13 +204,16 @@ say "suites:$(printf ' %s' $suites); length $length; $(nproc) processors; work f
 for suite in style unit crash sched model fuzz faults e2e soak bench; do
 	want $suite && { build gcc --buildtype=release || suites=; break; }
 done
-for suite in style unit crash sched model fuzz faults e2e soak; do
-	want $suite || continue
-	case $suite in fuzz | sched | faults | soak) [ -f "$source/tests/$suite/meson.build" ] || continue ;; esac
-	case $suite in style) seconds=300 ;; e2e) seconds=1500 ;; *) seconds=900 ;; esac
-	verbose=
-	[ $suite = model ] && verbose=--verbose	# one test with a line a run
-	tests $suite gcc $seconds 2 --suite $suite $verbose
+# sched and model take one processor each: side by side.
+for group in style unit crash "sched model" fuzz faults e2e soak; do
+	chosen=
+	for suite in $group; do
+		case $suite in fuzz | sched | faults | soak) [ -f "$source/tests/$suite/meson.build" ] || continue ;; esac
+		want $suite && chosen+=" $suite"
+	done
+	[ -n "$chosen" ] || continue
+	case $chosen in " style") seconds=300 ;; " e2e") seconds=1500 ;; *) seconds=900 ;; esac
+	tests "$(tr ' ' - <<<"${chosen# }")" gcc $seconds 2 $(printf -- '--suite %s ' $chosen) $([ "$chosen" = " model" ] && echo --verbose)
 done
 if want bench; then limited 1800 meson test -C "$work/gcc" --no-rebuild --benchmark --verbose; fi
 
