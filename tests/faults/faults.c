@@ -6,10 +6,9 @@
  *   faults [CASE]
  *
  * Each case runs in a process group of its own, which is killed when it has not ended in time; prints `ok CASE` or what was
- * wrong.  Those that mount need root and are
- * skipped without.  Status: 0, 1 a case failed, 77 all that were asked for were skipped.
+ * wrong.  Those that mount need root and are skipped without.  Status: 0, 1 a case failed, 77 all that were asked for were
+ * skipped.  Signals and clocks are in faults_time.c.
  */
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -22,64 +21,13 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "cxlshm.h"
+#include "faults.h"
 
-#define MIB (1ull << 20)
 #define WATCHDOG_S 60
-#define SKIPPED 77
-
-static char dir[64];
-
-#define MUST(call)                                                                                       \
-	do {                                                                                             \
-		int must_rc = (call);                                                                    \
-		if (must_rc) {                                                                           \
-			printf("FAIL %s:%d: %s: %s\n", __FILE__, __LINE__, #call, strerror(abs(must_rc))); \
-			exit(1);                                                                         \
-		}                                                                                        \
-	} while (0)
-
-#define REQUIRE(what)                                                                    \
-	do {                                                                             \
-		if (!(what)) {                                                           \
-			printf("FAIL %s:%d: not so: %s\n", __FILE__, __LINE__, #what); \
-			exit(1);                                                         \
-		}                                                                        \
-	} while (0)
-
-static void said(void *arg, int severity, const char *line)
-{
-	(void)arg;
-	if (severity)
-		printf("     fsck: %s\n", line);
-}
-
-static void in_order(const char *path)
-{
-	struct cxlshm_check_result result;
-
-	MUST(cxlshm_check(path, 0, said, NULL, &result, NULL));
-	REQUIRE(!result.problems);
-}
-
-static void make(const char *path, uint64_t bytes, uint32_t slots)
-{
-	struct cxlshm_pool_options options = {
-		.size_bytes = bytes, .client_slots = slots, .uid = (uid_t)-1, .gid = (gid_t)-1};
-	struct cxlshm_error error = {""};
-
-	if (mkdir(path, 0700) && errno != EEXIST)
-		MUST(errno);
-	if (cxlshm_pool_create(path, &options, &error)) {
-		printf("FAIL %s\n", error.text);
-		exit(1);
-	}
-}
 
 /* Fill what is left of a file system. */
 static void fill(const char *folder)
@@ -167,7 +115,7 @@ static void full(const char *path, const char *folder)
 		REQUIRE(cxlshm_size(w.c, w.holder) == 100 && cxlshm_size(w.c, w.file) >= 10000);
 	}
 	cxlshm_pool_close(w.pool);
-	in_order(path);
+	faults_in_order(path);
 	empty(folder);
 	/* With room again, all goes on. */
 	MUST(cxlshm_pool_open(path, 0, &w.pool, NULL));
@@ -175,11 +123,11 @@ static void full(const char *path, const char *folder)
 	MUST(cxlshm_alloc(w.c, 100000, &w.holder));
 	MUST(cxlshm_unlink(w.c, 0, "file"));
 	cxlshm_pool_close(w.pool);
-	in_order(path);
+	faults_in_order(path);
 	printf("     %d kinds of calls were refused with ENOSPC\n", refused);
 }
 
-static void full_tmpfs(void)
+static void full_tmpfs(const char *dir)
 {
 	char pool[80];
 
@@ -187,13 +135,13 @@ static void full_tmpfs(void)
 		exit(SKIPPED);
 	MUST(mount("faults", dir, "tmpfs", 0, "size=12m") ? errno : 0);
 	snprintf(pool, sizeof(pool), "%s/pool", dir);
-	make(pool, 8 * MIB, 4);	/* a plain pool in a file system that it shares */
+	faults_make(pool, 8 * MIB, 4);	/* a plain pool in a file system that it shares */
 	full(pool, dir);
 	MUST(umount2(dir, MNT_DETACH));
 }
 
 /* A slot whose pages cannot be had: a join is refused, and later works. */
-static void full_tmpfs_join(void)
+static void full_tmpfs_join(const char *dir)
 {
 	struct cxlshm_client *c[16];
 	struct cxlshm_pool *p;
@@ -204,7 +152,7 @@ static void full_tmpfs_join(void)
 		exit(SKIPPED);
 	MUST(mount("faults", dir, "tmpfs", 0, "size=12m") ? errno : 0);
 	snprintf(pool, sizeof(pool), "%s/pool", dir);
-	make(pool, 8 * MIB, 16);
+	faults_make(pool, 8 * MIB, 16);
 	MUST(cxlshm_pool_open(pool, 0, &p, NULL));
 	fill(dir);
 	while (joined < 16 && !(rc = cxlshm_join(p, NULL, 0, &c[joined])))
@@ -214,20 +162,20 @@ static void full_tmpfs_join(void)
 	while (joined < 16)
 		MUST(cxlshm_join(p, NULL, 0, &c[joined++]));
 	cxlshm_pool_close(p);
-	in_order(pool);
+	faults_in_order(pool);
 	MUST(umount2(dir, MNT_DETACH));
 }
 
 /* ---- a full table of slots ---- */
 
-static void full_slots(void)
+static void full_slots(const char *dir)
 {
 	struct cxlshm_client *c[3], *more;
 	struct cxlshm_pool *p, *q;
 	int status;
 	pid_t pid;
 
-	make(dir, 4 * MIB, 3);
+	faults_make(dir, 4 * MIB, 3);
 	MUST(cxlshm_pool_open(dir, 0, &p, NULL));
 	MUST(cxlshm_pool_open(dir, 0, &q, NULL));
 	for (int i = 0; i < 2; i++)
@@ -250,12 +198,12 @@ static void full_slots(void)
 	MUST(cxlshm_join(q, NULL, 0, &more));
 	cxlshm_pool_close(p);
 	cxlshm_pool_close(q);
-	in_order(dir);
+	faults_in_order(dir);
 }
 
 /* ---- no descriptors ---- */
 
-static void no_descriptors(void)
+static void no_descriptors(const char *dir)
 {
 	struct rlimit limit;
 	struct cxlshm_client *c;
@@ -264,7 +212,7 @@ static void no_descriptors(void)
 	void *map;
 	int took[1024], n = 0, rc;
 
-	make(dir, 4 * MIB, 3);
+	faults_make(dir, 4 * MIB, 3);
 	MUST(cxlshm_pool_open(dir, 0, &p, NULL));
 	MUST(cxlshm_join(p, NULL, 0, &c));
 	MUST(cxlshm_create(c, 0, "file", 10000, 0600, &file));
@@ -308,12 +256,12 @@ static void no_descriptors(void)
 	while (n)
 		close(took[--n]);
 	cxlshm_pool_close(p);
-	in_order(dir);
+	faults_in_order(dir);
 }
 
 /* ---- no address space ---- */
 
-static void no_address_space(void)
+static void no_address_space(const char *dir)
 {
 	struct cxlshm_check_result result;
 	struct cxlshm_error error = {""};
@@ -324,7 +272,7 @@ static void no_address_space(void)
 	void *map;
 	int rc;
 
-	make(dir, 64 * MIB, 4);
+	faults_make(dir, 64 * MIB, 4);
 	MUST(cxlshm_pool_open(dir, 0, &p, NULL));
 	MUST(cxlshm_join(p, NULL, 0, &c));
 	MUST(cxlshm_create(c, 0, "file", 40 * MIB, 0600, &file));
@@ -343,14 +291,14 @@ static void no_address_space(void)
 	rc = cxlshm_check(dir, 0, NULL, NULL, &result, NULL);
 	REQUIRE(!rc || rc == -ENOMEM);
 	MUST(setrlimit(RLIMIT_AS, &limit));
-	in_order(dir);
+	faults_in_order(dir);
 }
 
 /* ---- a heap cut short ---- */
 
 /* The kernel's answer to touching what a truncated file no longer has is SIGBUS, for those that had it mapped; nobody
  * can mend that for them.  Whoever opens it afterwards is told, and other pools do not mind. */
-static void truncated_heap(void)
+static void truncated_heap(const char *dir)
 {
 	char path[80], other[80];
 	struct cxlshm_check_result result;
@@ -363,8 +311,8 @@ static void truncated_heap(void)
 
 	snprintf(other, sizeof(other), "%s/other", dir);
 	snprintf(path, sizeof(path), "%s/pool", dir);
-	make(path, 4 * MIB, 3);
-	make(other, 4 * MIB, 3);
+	faults_make(path, 4 * MIB, 3);
+	faults_make(other, 4 * MIB, 3);
 	MUST(cxlshm_pool_open(path, 0, &p, NULL));
 	MUST(cxlshm_join(p, NULL, 0, &c));
 	MUST(cxlshm_pool_open(other, 0, &q, NULL));
@@ -387,7 +335,7 @@ static void truncated_heap(void)
 	MUST(cxlshm_alloc(d, 1000, &ref));
 	MUST(cxlshm_create(d, 0, "file", 5000, 0600, NULL));
 	cxlshm_pool_close(q);
-	in_order(other);
+	faults_in_order(other);
 	_exit(0);	/* closing p would touch what is gone */
 }
 
@@ -400,7 +348,7 @@ static int one_more(void *arg, const struct cxlshm_object_info *info)
 	return 0;
 }
 
-static void read_only(void)
+static void read_only(const char *dir)
 {
 	struct cxlshm_check_result result;
 	struct cxlshm_client *c;
@@ -408,7 +356,7 @@ static void read_only(void)
 	char command[400];
 	int objects = 0, rc;
 
-	make(dir, 4 * MIB, 3);
+	faults_make(dir, 4 * MIB, 3);
 	MUST(cxlshm_pool_open(dir, 0, &p, NULL));
 	MUST(cxlshm_join(p, NULL, 0, &c));
 	MUST(cxlshm_create(c, 0, "file", 5000, 0600, NULL));
@@ -433,185 +381,11 @@ static void read_only(void)
 	REQUIRE(rc == -EACCES || rc == -EROFS);
 }
 
-/* ---- signals ---- */
-
-static volatile sig_atomic_t ticks;
-
-static void tick(int number)
-{
-	(void)number;
-	ticks++;
-}
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static void signals(void)
-{
-	const struct itimerval often = {{0, 1000}, {0, 1000}};
-	const struct itimerval never = {{0, 0}, {0, 0}};
-	struct sigaction action = {.sa_handler = tick};	/* without SA_RESTART */
-	uint64_t rounds = 0, interrupted = 0;
-	struct cxlshm_client *c, *d;
-	struct cxlshm_pool *p, *q;
-	double end = now() + 4;
-	cxlshm_ref queue, file, ref, big;
-	uint32_t sequence = 0;
-	char other[80];
-	void *map;
-	int rc;
-
-	snprintf(other, sizeof(other), "%s/other", dir);
-	make(dir, 16 * MIB, 8);
-	MUST(mkdir(other, 0700));
-	MUST(cxlshm_pool_open(dir, 0, &p, NULL));
-	MUST(cxlshm_join(p, NULL, 0, &c));
-	MUST(cxlshm_queue_create(c, 2, 0, &queue));
-	MUST(sigaction(SIGALRM, &action, NULL));
-	MUST(setitimer(ITIMER_REAL, &often, NULL));
-	while (now() < end) {
-		struct cxlshm_pool_options options = {
-			.size_bytes = MIB, .uid = (uid_t)-1, .gid = (gid_t)-1, .force = 1};
-		int status;
-		pid_t pid;
-
-		MUST(cxlshm_create(c, 0, "file", 3000000, 0600, &file));
-		MUST(cxlshm_resize(c, file, 4000000));
-		MUST(cxlshm_reserve(c, file, 0, 0, 4500000));
-		MUST(cxlshm_map(c, file, 0, 65536, PROT_READ | PROT_WRITE, &map));
-		MUST(cxlshm_unmap(c, map));
-		rc = cxlshm_extent_open(c, file, O_RDWR);
-		REQUIRE(rc >= 0);
-		close(rc);
-		REQUIRE(cxlshm_extent_busy(c, file) >= 0);
-		MUST(cxlshm_setxattr(c, file, "user.a", "b", 1, 0));
-		MUST(cxlshm_unlink(c, 0, "file"));
-		MUST(cxlshm_release(c, file));
-		MUST(cxlshm_alloc(c, 5000000, &big));
-		MUST(cxlshm_release(c, big));
-		MUST(cxlshm_pool_open(dir, 0, &q, NULL));
-		MUST(cxlshm_join(q, NULL, 0, &d));
-		MUST(cxlshm_leave(d));
-		cxlshm_pool_close(q);
-		rc = cxlshm_queue_receive_wait(c, queue, &ref, 3000000);
-		REQUIRE(rc == -EINTR || rc == -ETIMEDOUT);
-		interrupted += rc == -EINTR;
-		rc = cxlshm_wait_clients(p, &sequence, 3000000);
-		REQUIRE(!rc || rc == -EINTR || rc == -ETIMEDOUT);
-		pid = fork();
-		if (!pid) {
-			signal(SIGALRM, SIG_IGN);
-			MUST(cxlshm_pool_open(dir, 0, &q, NULL));
-			MUST(cxlshm_join(q, NULL, 0, &d));
-			for (int i = 0; i < 100; i++)
-				MUST(cxlshm_alloc_with(d, 10000, 0, i & 7 ? 0 : CXLSHM_EXTENT, &ref));
-			kill(getpid(), SIGKILL);
-		}
-		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-			;
-		REQUIRE(WIFSIGNALED(status));
-		MUST(cxlshm_recover(p, NULL));
-		MUST(cxlshm_pool_create(other, &options, NULL));
-		MUST(cxlshm_pool_remove(other, NULL));
-		rounds++;
-	}
-	MUST(setitimer(ITIMER_REAL, &never, NULL));
-	REQUIRE(ticks > 100 && rounds && interrupted);
-	printf("     %d signals in %llu rounds\n", (int)ticks, (unsigned long long)rounds);
-	cxlshm_pool_close(p);
-	rmdir(other);
-	in_order(dir);
-}
-
-/* ---- clocks ---- */
-
-/* The wall clock as the library sees it, through this shim: it jumps by years each time. */
-static int jumping;
-
-int clock_gettime(clockid_t clock, struct timespec *t)
-{
-	static int (*real)(clockid_t, struct timespec *);
-	static int64_t jump;
-
-	if (!real)
-		real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
-	if (real(clock, t))
-		return -1;
-	if (clock == CLOCK_REALTIME && jumping) {
-		jump = jump > 0 ? -3 * 31536000ll : 5 * 31536000ll;
-		t->tv_sec += jump;
-	}
-	return 0;
-}
-
-static int joined_far_off(void *arg, const struct cxlshm_client_info *info)
-{
-	struct timespec t;
-
-	(void)arg;
-	jumping = 0;
-	clock_gettime(CLOCK_REALTIME, &t);
-	jumping = 1;
-	return llabs((int64_t)(info->joined_ns / 1000000000) - t.tv_sec) > 86400;
-}
-
-static void clock_jumps(void)
-{
-	struct cxlshm_client *c, *d;
-	struct cxlshm_pool *p, *q;
-	cxlshm_ref queue, ref, full;
-	uint32_t sequence = 0;
-	struct timespec t, u;
-	double from, took;
-	int rc;
-
-	make(dir, 4 * MIB, 4);
-	MUST(cxlshm_pool_open(dir, 0, &p, NULL));
-	jumping = 1;
-	clock_gettime(CLOCK_REALTIME, &t);
-	clock_gettime(CLOCK_REALTIME, &u);
-	REQUIRE(llabs(t.tv_sec - u.tv_sec) > 86400);
-	MUST(cxlshm_join(p, NULL, 0, &c));
-	REQUIRE(cxlshm_each_client(p, joined_far_off, NULL));	/* the library sees it jump */
-	MUST(cxlshm_queue_create(c, 1, 0, &queue));
-	for (int i = 0; i < 5; i++) {
-		from = now();
-		rc = cxlshm_queue_receive_wait(c, queue, &ref, 50000000);
-		took = now() - from;
-		REQUIRE(rc == -ETIMEDOUT && took >= 0.049 && took < 10);
-	}
-	MUST(cxlshm_alloc(c, 10, &full));
-	MUST(cxlshm_queue_send(c, queue, full));
-	MUST(cxlshm_alloc(c, 10, &full));
-	from = now();
-	rc = cxlshm_queue_send_wait(c, queue, full, 50000000);
-	took = now() - from;
-	REQUIRE(rc == -ETIMEDOUT && took >= 0.049 && took < 10);
-	(void)cxlshm_wait_clients(p, &sequence, 0);
-	from = now();
-	rc = cxlshm_wait_clients(p, &sequence, 50000000);
-	took = now() - from;
-	REQUIRE(rc == -ETIMEDOUT && took >= 0.049 && took < 10);
-	/* Nobody is taken for dead because of the time of day. */
-	MUST(cxlshm_pool_open(dir, 0, &q, NULL));
-	MUST(cxlshm_join(q, NULL, 0, &d));
-	MUST(cxlshm_recover(q, NULL));
-	MUST(cxlshm_create(c, 0, "file", 1000, 0600, NULL));
-	cxlshm_pool_close(q);
-	cxlshm_pool_close(p);
-	in_order(dir);
-}
-
 /* ---- all of them ---- */
 
 static const struct test {
 	const char *name;
-	void (*run)(void);
+	void (*run)(const char *dir);	/* an empty folder of its own */
 } tests[] = {
 	{"full_tmpfs", full_tmpfs},
 	{"full_tmpfs_join", full_tmpfs_join},
@@ -620,19 +394,19 @@ static const struct test {
 	{"no_address_space", no_address_space},
 	{"truncated_heap", truncated_heap},
 	{"read_only", read_only},
-	{"signals", signals},
-	{"clock_jumps", clock_jumps},
+	{"signals", faults_signals},
+	{"clock_jumps", faults_clock_jumps},
 };
 
 /* What a case does with signals and children is its own: the clock is kept outside of it. */
 static int ended(pid_t pid)
 {
 	const struct timespec nap = {0, 5000000};
-	double end = now() + WATCHDOG_S;
+	double end = faults_now() + WATCHDOG_S;
 	int status = -1, killed = 0;
 
 	while (!waitpid(pid, &status, WNOHANG)) {
-		if (!killed && now() > end) {
+		if (!killed && faults_now() > end) {
 			printf("FAIL not done after %d s: killed\n", WATCHDOG_S);
 			killed = 1;
 			kill(-pid, SIGKILL);
@@ -649,7 +423,7 @@ int main(int argc, char **argv)
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		char command[200];
+		char dir[64], command[200];
 		int status;
 		pid_t pid;
 
@@ -663,7 +437,7 @@ int main(int argc, char **argv)
 		if (!pid) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			setpgid(0, 0);
-			tests[i].run();
+			tests[i].run(dir);
 			exit(0);
 		}
 		setpgid(pid, pid);
