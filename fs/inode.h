@@ -97,7 +97,6 @@ struct fs {
 	struct lanes lanes;
 	struct inode *root;
 	time_t started;
-	bool made_pool;	/* by start_fs(), and nothing was mounted yet: start_undo() takes it away.  W: main, then starter */
 
 	struct inode **buckets;	/* L */
 	size_t bucket_count;	/* L: a power of two */

@@ -117,7 +117,6 @@ static void *start(void *arg)
 		detach(starter->pipe_fd);
 	fuse_log(FUSE_LOG_INFO, "cxlshmfs: %s is mounted on %s\n", fs->options->pool,
 		 fs->options->mountpoint);
-	fs->made_pool = false;
 	snprintf(state, sizeof(state), "READY=1\nMAINPID=%d\nSTATUS=Mounted", (int)getpid());
 	notify(state);
 	return NULL;
@@ -329,7 +328,7 @@ int main(int argc, char **argv)
 		status = run(&options, pipe_fds[1]);
 	}
 out:
-	/* Unless there is a pool in it, which a mount that failed does not leave if it made that. */
+	/* Only if it is empty: a pool in it stays, for somebody else may be using it. */
 	if (status && options.made_directory)
 		rmdir(options.pool);
 	options_free(&options);

@@ -384,6 +384,10 @@ int options_parse(struct options *options, int argc, char **argv)
 		fprintf(stderr, "cxlshmfs: expected POOL and MOUNTPOINT; try 'cxlshmfs --help'\n");
 		return OPTIONS_EXIT_USAGE;
 	}
+	if (!argv[optind][0] || !argv[optind + 1][0]) {
+		fprintf(stderr, "cxlshmfs: the %s is empty; try 'cxlshmfs --help'\n", argv[optind][0] ? "mount point" : "pool");
+		return OPTIONS_EXIT_USAGE;
+	}
 	status = set_string(&options->pool, argv[optind]);
 	if (status < 0)
 		status = set_string(&options->mountpoint, argv[optind + 1]);

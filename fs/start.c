@@ -107,10 +107,16 @@ static int open_pool(struct fs *fs, struct start_failure *failure)
 	int rc = cxlshm_pool_open(options->pool, flags, &fs->pool, &error);
 
 	if ((rc == -ENOENT || rc == -EUCLEAN) && options->size_bytes) {
+		struct cxlshm_error first = error;
+		int opened = rc;
+
 		rc = make_pool(options, &error);
-		fs->made_pool = !rc;
-		if (!rc || rc == -EEXIST)
+		if (!rc || rc == -EEXIST) {
 			rc = cxlshm_pool_open(options->pool, flags, &fs->pool, &error);
+		} else if (opened == -EUCLEAN) {	/* not one that was never finished, but a damaged one */
+			rc = opened;
+			error = first;
+		}
 	}
 	if (!rc)
 		rc = cxlshm_pool_info(fs->pool, &fs->info);
@@ -197,8 +203,6 @@ void start_undo(struct fs *fs)
 	inode_stop(fs);
 	if (fs->pool)
 		cxlshm_pool_close(fs->pool);
-	if (fs->made_pool)
-		cxlshm_pool_remove(fs->options->pool, NULL);
 	passthrough_free(fs->passthrough);
 	if (fs->wake_fd >= 0)
 		close(fs->wake_fd);

@@ -19,8 +19,7 @@ struct start_failure {
  */
 int start_fs(const struct options *options, struct fs **fs, struct start_failure *failure);
 
-/* Destroy the session, if fs->session is not NULL; close the pool, and delete it if it was made for a mount that failed;
- * free fs. */
+/* Destroy the session, if fs->session is not NULL; close the pool; free fs. */
 void start_undo(struct fs *fs);
 
 #endif

@@ -29,6 +29,8 @@
 
 #define SIZE_MIN (1ull << 20)
 #define BUSY_TRIES 40	/* of 25 ms: umount(8) returns before the daemon has ended */
+#define LOCK_TRIES 400	/* likewise */
+#define LOCK_FILE "/run/cxlshm.lock"
 
 struct request {
 	const char *pool;	/* as given */
@@ -325,7 +327,7 @@ static int holds_foreign(const char *path, const char *folder, char *out, size_t
 		if (*folder)
 			found = entry->d_type != DT_REG || strlen(n) != 16 || strspn(n, "0123456789abcdef") != 16;
 		else
-			found = strcmp(n, "heap") && strcmp(n, "x");
+			found = !(!strcmp(n, "heap") && entry->d_type == DT_REG) && !(!strcmp(n, "x") && entry->d_type == DT_DIR);
 		if (found)
 			snprintf(out, size, "%s%s", folder, n);
 	}
@@ -344,20 +346,17 @@ static void pause_ms(long ms)
 }
 
 /*
- * Two that mount a tmpfs in one place at once would hide each other's pool: the second one waits.  The lock is on the
- * directory above, for nothing is mounted over that meanwhile, and goes with this process.  Who may mount can open that.
+ * Two that mount a tmpfs in one place at once would hide each other's pool: the second one waits.  Only root can hold the
+ * lock, which goes with this process.  Without a /run to have it in, there is none.
  */
 static int lock_place(const char *path)
 {
-	char above[4096 + 4];
-	int fd, i;
+	int fd = open(LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
-	snprintf(above, sizeof(above), "%s/..", path);
-	fd = open(above, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	for (i = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK; i++) {
-		if (i == BUSY_TRIES)
-			return complain("%s: somebody else is making or removing a pool beside it, and holds the lock of the "
-					"directory above (lslocks tells who); try again", path);
+	for (int i = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK; i++) {
+		if (i == LOCK_TRIES)
+			return complain("%s: another mkfs.cxlshm has held the lock " LOCK_FILE " for ten seconds (lslocks "
+					"tells which); try again", path);
 		pause_ms(25);
 	}
 	return 0;
@@ -462,6 +461,17 @@ static int look(const struct request *r, struct cxlshm_error *error)
 	return rc;
 }
 
+/* The usual case of --if-missing, which waits for nobody. */
+static int found_pool(const struct request *r)
+{
+	struct cxlshm_pool *pool;
+
+	if (!has(r->path, "heap") || cxlshm_pool_open(r->path, CXLSHM_READONLY, &pool, NULL))
+		return 0;
+	cxlshm_pool_close(pool);
+	return 1;
+}
+
 /* Make the pool in the directory as it is. */
 static int create(struct request *r)
 {
@@ -490,12 +500,19 @@ static int own_tmpfs(struct request *r)
 	case TMPFS_OWN:
 		/*
 		 * Only the library can tell a pool from what was never finished, and takes that without force; what it
-		 * makes in its place goes with the tmpfs.
+		 * makes in its place, as small as can be, goes with the tmpfs.
 		 */
-		if (!r->make.force && holds_something(r->path, name, sizeof(name)) && create(r))
-			return 1;
-		if (r->found)
-			return 0;
+		if (!r->make.force && holds_something(r->path, name, sizeof(name))) {
+			const struct cxlshm_pool_options wanted = r->make;
+
+			r->make.size_bytes = 1 << 20;
+			r->make.client_slots = 0;
+			r->make.numa = NULL;
+			rc = create(r);
+			r->make = wanted;
+			if (rc || r->found)
+				return rc;
+		}
 		if (unmount_own(r->path))
 			return 1;
 		break;
@@ -583,6 +600,8 @@ int main(int argc, char **argv)
 		rc = complain("%s: %s", r.pool, strerror(errno));
 	else if (!S_ISDIR(st.st_mode))
 		rc = complain("%s: not a directory", r.pool);
+	else if (r.if_missing && found_pool(&r))
+		rc = 0;
 	else if (!r.plain && (!r.remove || tmpfs_at(r.path) == TMPFS_OWN) && lock_place(r.path))
 		rc = 1;
 	else

@@ -7,8 +7,8 @@
  * becomes `cxlshmfs -o OPTIONS SOURCE TARGET`, which returns when the mount answers and has mount(8)'s exit
  * status.  Words that are meant for mount(8) and systemd only are dropped.  With size= in the options
  * mkfs.cxlshm makes the pool first, if there is none, after cxlshmfs has said that the options and paths are
- * right; and takes it away again if it made it for a mount that failed.  Knows no pool: a directory that is
- * missing or empty holds none.
+ * right.  If the mount fails all the same the pool stays: somebody else may be using it by then.  Knows no
+ * pool: a directory that is missing or empty holds none.
  *
  * It is also installed as mount.fuse.cxlshm, which is the name that mount(8) looks for on a remount.
  */
@@ -273,43 +273,19 @@ static void tell_command(char *const *argv)
 		fprintf(stderr, "%s%c", *argv, argv[1] ? ' ' : '\n');
 }
 
-/*
- * Run it and wait: its exit status, EXIT_SYSTEM if it cannot be run, EXIT_USER if it was interrupted.  said (or NULL):
- * what it prints on standard output comes here, as much as fits, and not to the terminal.
- */
-static int run(char *const *argv, char *said, size_t size)
+/* Run it and wait: its exit status, EXIT_SYSTEM if it cannot be run, EXIT_USER if it was interrupted. */
+static int run(char *const *argv)
 {
-	int fds[2] = { -1, -1 }, status;
-	size_t used = 0;
-	pid_t child;
+	pid_t child = fork();
+	int status;
 
-	if (said && pipe2(fds, O_CLOEXEC) != 0)
-		return complain(EXIT_SYSTEM, "pipe: %s", strerror(errno));
-	child = fork();
+	if (child < 0)
+		return complain(EXIT_SYSTEM, "%s: %s", argv[0], strerror(errno));
 	if (child == 0) {
-		if (said && dup2(fds[1], STDOUT_FILENO) < 0)
-			_exit(EXIT_SYSTEM);
 		execvp(argv[0], argv);
 		fprintf(stderr, "mount.cxlshm: %s: %s\n", argv[0], strerror(errno));
 		_exit(EXIT_SYSTEM);
 	}
-	if (said) {
-		char rest[64];
-		ssize_t n = 1;
-
-		close(fds[1]);
-		while (child > 0 && (n > 0 || (n < 0 && errno == EINTR))) {
-			int full = used + 1 >= size;
-
-			n = read(fds[0], full ? rest : said + used, full ? sizeof(rest) : size - 1 - used);
-			if (n > 0 && !full)
-				used += (size_t)n;
-		}
-		close(fds[0]);
-		said[used] = 0;
-	}
-	if (child < 0)
-		return complain(EXIT_SYSTEM, "%s: %s", argv[0], strerror(errno));
 	while (waitpid(child, &status, 0) < 0)
 		if (errno != EINTR)
 			return EXIT_SYSTEM;
@@ -357,19 +333,18 @@ static int check(const struct request *r)
 	char *argv[] = { (char *)find_program("cxlshmfs", program, sizeof(program)), "--check", "-o", r->options, "--",
 			 (char *)r->source, (char *)r->target, NULL };
 
-	return run(argv, NULL, 0);
+	return run(argv);
 }
 
-/* Without privilege there is no tmpfs of its own: a plain pool.  *made: there was none, which mkfs.cxlshm tells by saying
- * what it made. */
-static int make_pool(const struct request *r, int *made)
+/* Without privilege there is no tmpfs of its own: a plain pool. */
+static int make_pool(const struct request *r)
 {
 	const char *const values[][2] = {
 		{ "size", r->size }, { "numa", r->numa }, { "mode", r->mode }, { "group", r->group },
 	};
-	char program[PATH_MAX + 64], said[PATH_MAX + 512] = "";
+	char program[PATH_MAX + 64];
 	char *options[ARRAY_LENGTH(values)] = { NULL };
-	char *argv[ARRAY_LENGTH(values) + 6];
+	char *argv[ARRAY_LENGTH(values) + 7];
 	int n = 0, rc = 0;
 
 	argv[n++] = (char *)find_program("mkfs.cxlshm", program, sizeof(program));
@@ -386,35 +361,20 @@ static int make_pool(const struct request *r, int *made)
 	if (geteuid() != 0)
 		argv[n++] = "--plain";
 	argv[n++] = "--if-missing";
+	if (!r->verbose)
+		argv[n++] = "--quiet";
 	argv[n++] = "--";
 	argv[n++] = (char *)r->source;
 	argv[n] = NULL;
 	if (r->verbose)
 		tell_command(argv);
-	rc = run(argv, said, sizeof(said));
-	if (r->verbose)
-		fputs(said, stdout);
-	*made = rc == 0 && said[0];
+	rc = run(argv);
 	if (rc && rc != EXIT_SYSTEM && rc != EXIT_USER)
 		rc = EXIT_MOUNT;
 out:
 	for (size_t i = 0; i < ARRAY_LENGTH(values); i++)
 		free(options[i]);
 	return rc;
-}
-
-/* The pool that was made for a mount that failed.  A directory that was there before stays. */
-static void take_away(const struct request *r, const struct stat *before)
-{
-	char program[PATH_MAX + 64];
-	char *argv[] = { (char *)find_program("mkfs.cxlshm", program, sizeof(program)), "--remove", "--quiet", "--",
-			 (char *)r->source, NULL };
-
-	if (r->verbose)
-		tell_command(argv);
-	if (run(argv, NULL, 0) == 0 && before->st_nlink && mkdir(r->source, 0700) == 0 &&
-	    chown(r->source, before->st_uid, before->st_gid) == 0)
-		(void)!chmod(r->source, before->st_mode & 07777);
 }
 
 static int mount_pool(const struct request *r)
@@ -434,14 +394,13 @@ static int mount_pool(const struct request *r)
 	argv[n] = NULL;
 	if (r->verbose)
 		tell_command(argv);
-	return run(argv, NULL, 0);
+	return run(argv);
 }
 
 int main(int argc, char **argv)
 {
 	struct request r = { .source = NULL };
-	struct stat before = { .st_nlink = 0 };
-	int made = 0, rc = parse(argc, argv, &r);
+	int rc = parse(argc, argv, &r);
 
 	if (rc >= 0)
 		goto out;
@@ -459,15 +418,10 @@ int main(int argc, char **argv)
 			rc = complain(EXIT_MOUNT, "%s: no pool here; mkfs.cxlshm makes one", r.source);
 		goto out;
 	}
-	if (rc == 0 && r.size) {
-		if (stat(r.source, &before) != 0)
-			before.st_nlink = 0;
-		rc = make_pool(&r, &made);
-	}
+	if (rc == 0 && r.size)
+		rc = make_pool(&r);
 	if (rc == 0)
 		rc = mount_pool(&r);
-	if (rc && made)
-		take_away(&r, &before);
 out:
 	free(r.options);
 	return rc;

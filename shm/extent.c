@@ -145,7 +145,7 @@ int extent_reserve(const struct pool *pool, uint64_t id, int mode, uint64_t offs
 		return fd;
 	rc = allocate(fd, mode, offset, length);
 	/* tmpfs cannot zero a range: punched, and reserved anew. */
-	if (rc == -EOPNOTSUPP && mode & FALLOC_FL_ZERO_RANGE) {
+	if (rc == -EOPNOTSUPP && (mode & ~FALLOC_FL_KEEP_SIZE) == FALLOC_FL_ZERO_RANGE) {
 		rc = allocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
 		if (!rc)
 			rc = allocate(fd, mode & FALLOC_FL_KEEP_SIZE, offset, length);

@@ -79,10 +79,10 @@ for state in empty zeroed; do
 		check_refused "--if-missing over what is left of a pool ($state, $kind)" "$dir.*--force" mkfs.cxlshm $kind --size=32M --if-missing "$dir"
 		check "keeps it" test -e "$dir/x/00000000000000af"
 		rm "$dir/x/00000000000000af"
-		check "without extents it was never finished ($state, $kind)" mkfs.cxlshm $kind --size=32M --if-missing "$dir"
+		check "without extents it was never finished ($state, $kind)" mkfs.cxlshm $kind --size=256M --if-missing "$dir"
 		check "and is a pool now" fsck.cxlshm -q "$dir"
-		same "of the new size" "$(stat -c %s "$dir/heap")" $((32 << 20))
-		[ $kind = --plain ] || same "on a tmpfs of that size" "$(($(df --output=size -B1 "$dir" | tail -n 1)))" $((32 << 20))
+		same "of the new size" "$(stat -c %s "$dir/heap")" $((256 << 20))
+		[ $kind = --plain ] || same "on a tmpfs of that size" "$(($(df --output=size -B1 "$dir" | tail -n 1)))" $((256 << 20))
 		check "mkfs --remove" mkfs.cxlshm --remove "$dir"
 	done
 done
@@ -95,10 +95,13 @@ done
 [ "$try" != 20 ] || ok "--if-missing after a killed one"
 # Several at once on a tmpfs: one makes it, the others wait for that, and find it.
 mkdir "$E2E_DIR/place"
-exec 8<"$E2E_DIR/place"
+exec 8>/run/cxlshm.lock
 flock 8
-check_refused "mkfs while the place is locked" "place/p: .*lock" mkfs.cxlshm --size=16M "$E2E_DIR/place/p"
+check_refused "mkfs while another one has the lock" "place/p: .*/run/cxlshm.lock" mkfs.cxlshm --size=16M "$E2E_DIR/place/p"
 check "makes nothing" test -z "$(ls "$E2E_DIR/place")"
+make_pool "$E2E_DIR/there" 16M --plain
+check "a pool that is there waits for no lock" mkfs.cxlshm --size=16M --if-missing "$E2E_DIR/there"
+check "mkfs --remove of a plain one neither" mkfs.cxlshm --remove "$E2E_DIR/there"
 for n in 1 2 3; do
 	mkfs.cxlshm --if-missing --size=16M "$E2E_DIR/place/p" >"$E2E_DIR/made.$n" 2>&1 8<&- &
 	eval "made$n=$!"

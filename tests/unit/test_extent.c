@@ -108,6 +108,7 @@ static void sizes_change_and_are_reserved(void **state)
 	struct cxlshm_stat st;
 	cxlshm_ref ref;
 	char byte = 1;
+	void *map;
 	int fd;
 
 	(void)state;
@@ -134,6 +135,12 @@ static void sizes_change_and_are_reserved(void **state)
 	assert_int_equal(cxlshm_reserve(f->client, ref, FALLOC_FL_ZERO_RANGE, 4096, 8192), 0);
 	assert_int_equal(cxlshm_size(f->client, ref), 12288);
 	assert_int_equal(cxlshm_reserve(f->client, ref, FALLOC_FL_PUNCH_HOLE, 0, 4096), -EOPNOTSUPP);
+	/* What the kernel refuses stays refused: no zeroes in its stead. */
+	assert_int_equal(cxlshm_map(f->client, ref, 0, 4096, PROT_READ | PROT_WRITE, &map), 0);
+	strcpy(map, "important");
+	assert_int_equal(cxlshm_reserve(f->client, ref, FALLOC_FL_ZERO_RANGE | FALLOC_FL_COLLAPSE_RANGE, 0, 4096), -EOPNOTSUPP);
+	assert_string_equal(map, "important");
+	assert_int_equal(cxlshm_unmap(f->client, map), 0);
 	assert_int_equal(cxlshm_reserve(f->client, ref, 0, 0, 0), -EINVAL);
 	assert_int_equal(cxlshm_resize(f->client, ref, UINT64_MAX), -EFBIG);
 	assert_int_equal(cxlshm_release(f->client, ref), 0);
