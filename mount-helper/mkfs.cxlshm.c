@@ -444,32 +444,27 @@ static int size_check(struct request *r)
 	return 0;
 }
 
-/* --if-missing: what opening it for looking says.  Busy is waited for: it may just be made, as at boot, where two mounts
- * of one pool may start at once. */
+/* --if-missing: what opening it for looking says. */
 static int look(const struct request *r, struct cxlshm_error *error)
 {
 	struct cxlshm_pool *pool;
-	int rc = -EBUSY;
+	int rc = cxlshm_pool_open(r->path, CXLSHM_READONLY, &pool, error);
 
-	for (int i = 0; rc == -EBUSY && i < BUSY_TRIES; i++) {
-		if (i)
-			pause_ms(25);
-		rc = cxlshm_pool_open(r->path, CXLSHM_READONLY, &pool, error);
-	}
 	if (rc == 0)
 		cxlshm_pool_close(pool);
 	return rc;
 }
 
-/* The usual case of --if-missing, which waits for nobody. */
-static int found_pool(const struct request *r)
+/* Busy is waited for: it may just be made, as at boot, where two mounts of one pool may start at once. */
+static int look_again(const struct request *r, struct cxlshm_error *error)
 {
-	struct cxlshm_pool *pool;
+	int rc = look(r, error);
 
-	if (!has(r->path, "heap") || cxlshm_pool_open(r->path, CXLSHM_READONLY, &pool, NULL))
-		return 0;
-	cxlshm_pool_close(pool);
-	return 1;
+	for (int i = 1; rc == -EBUSY && i < BUSY_TRIES; i++) {
+		pause_ms(25);
+		rc = look(r, error);
+	}
+	return rc;
 }
 
 /* Make the pool in the directory as it is. */
@@ -480,7 +475,7 @@ static int create(struct request *r)
 
 	/* Somebody else was faster, or what is there is damaged. */
 	if (r->if_missing && (rc == -EBUSY || rc == -EEXIST)) {
-		rc = look(r, &error);
+		rc = look_again(r, &error);
 		r->found = rc == 0;
 	}
 	return rc ? complain("%s", error.text) : 0;
@@ -535,7 +530,7 @@ static int own_tmpfs(struct request *r)
 		return complain("%s: cannot mount a tmpfs: %s", r->path, strerror(-rc));
 	r->mounted = 1;
 	if (swappable && !r->quiet)
-		printf("%s: the pool may go to swap (noswap needs Linux 6.4, and root "
+		fprintf(stderr, "mkfs.cxlshm: %s: the pool may go to swap (noswap needs Linux 6.4, and root "
 			"outside of a user namespace)\n", r->path);
 	return 0;
 }
@@ -560,7 +555,7 @@ static int make_pool(struct request *r)
 	struct cxlshm_error error = { "" };
 
 	if (r->if_missing && has(r->path, "heap")) {
-		int rc = look(r, &error);
+		int rc = look_again(r, &error);
 
 		if (rc == 0)
 			return 0;
@@ -600,8 +595,8 @@ int main(int argc, char **argv)
 		rc = complain("%s: %s", r.pool, strerror(errno));
 	else if (!S_ISDIR(st.st_mode))
 		rc = complain("%s: not a directory", r.pool);
-	else if (r.if_missing && found_pool(&r))
-		rc = 0;
+	else if (r.if_missing && has(r.path, "heap") && look(&r, NULL) == 0)
+		rc = 0;	/* the usual case, which waits for nobody */
 	else if (!r.plain && (!r.remove || tmpfs_at(r.path) == TMPFS_OWN) && lock_place(r.path))
 		rc = 1;
 	else

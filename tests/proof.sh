@@ -4,10 +4,10 @@
 #
 #   proof.sh [--long [--minutes N]] [--keep-logs DIR] [PART...]      parts: crash sched wait model soak fuzz flips faults
 #
-# Builds in a temporary folder ($CXLSHM_BUILD, if set, is a build that exists and is used).  Short: about ten minutes on two
-# idle processors.  --long: N minutes (240) are shared by the parts that have no end of their own: sched a half, soak a
+# Builds in a temporary folder ($CXLSHM_BUILD, if set, is a build that exists and is used).  Short: some minutes.
+# --long: N minutes (240) are shared by the parts that have no end of their own: sched a half, soak a
 # quarter, each target of fuzz a twelfth.  The others run whole: crash, wait, model, faults and flips, of which flips takes
-# most, about an hour on two idle processors.  Progress is shown once a minute.
+# most (tests/README.md has the times of a run).  Progress is shown once a minute.
 # Every figure in the table is read from this run's own output; `-` stands for a part that was not asked for, or told nothing.
 # A failing part shows its output, which has the command that replays the failure.  One whose program is not in the build has
 # failed, and so has one that was named and is skipped.

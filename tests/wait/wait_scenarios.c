@@ -320,26 +320,26 @@ static void act_recover(struct stage *s, struct cxlshm_pool *pool)
 	MUST(cxlshm_recover(pool, NULL));
 }
 
+static void send_one(struct stage *s, struct cxlshm_pool *pool, int which)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref queue = take(s, c, which), ref;
+
+	MUST(cxlshm_alloc(c, 40, &ref));
+	MUST(cxlshm_queue_send(c, queue, ref));
+	MUST(cxlshm_leave(c));
+}
+
 /* The sender died before it filled the place it had begun: who takes its role settles that. */
 static void act_succeed(struct stage *s, struct cxlshm_pool *pool)
 {
-	struct cxlshm_client *c = join(pool);
-	cxlshm_ref spsc = take(s, c, SPSC), ref;
-
-	MUST(cxlshm_alloc(c, 40, &ref));
-	MUST(cxlshm_queue_send(c, spsc, ref));
-	MUST(cxlshm_leave(c));
+	send_one(s, pool, SPSC);
 }
 
 /* The queue's counters were left behind by who died: whoever comes next moves them on. */
 static void act_send(struct stage *s, struct cxlshm_pool *pool)
 {
-	struct cxlshm_client *c = join(pool);
-	cxlshm_ref queue = take(s, c, QUEUE), ref;
-
-	MUST(cxlshm_alloc(c, 40, &ref));
-	MUST(cxlshm_queue_send(c, queue, ref));
-	MUST(cxlshm_leave(c));
+	send_one(s, pool, QUEUE);
 }
 
 static void act_receive(struct stage *s, struct cxlshm_pool *pool)
