@@ -24,6 +24,26 @@ struct arch16 {
 
 #define ARCH_LINE_BYTES 64u
 
+/* A build for ThreadSanitizer. */
+#if defined(__SANITIZE_THREAD__)
+#define ARCH_SEEN_BY_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define ARCH_SEEN_BY_TSAN 1
+#endif
+#endif
+
+/* ThreadSanitizer says nothing of this thread's accesses in between, and still sees what orders others.  May be nested. */
+#ifdef ARCH_SEEN_BY_TSAN
+void AnnotateIgnoreReadsBegin(const char *file, int line);
+void AnnotateIgnoreReadsEnd(const char *file, int line);
+#define tsan_overlook_begin() AnnotateIgnoreReadsBegin(__FILE__, __LINE__)
+#define tsan_overlook_end() AnnotateIgnoreReadsEnd(__FILE__, __LINE__)
+#else
+#define tsan_overlook_begin() ((void)0)
+#define tsan_overlook_end() ((void)0)
+#endif
+
 #if defined(__x86_64__)
 #include "arch_x86.h"
 #elif defined(__aarch64__)

@@ -7,14 +7,6 @@
 #ifndef CXLSHM_ARCH_X86_H
 #define CXLSHM_ARCH_X86_H
 
-#if defined(__SANITIZE_THREAD__)
-#define ARCH_SEEN_BY_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define ARCH_SEEN_BY_TSAN 1
-#endif
-#endif
-
 #ifdef ARCH_SEEN_BY_TSAN
 /* ThreadSanitizer does not see into assembly: give it the same accesses in its own terms. */
 typedef unsigned __int128 arch_u128;

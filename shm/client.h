@@ -103,9 +103,14 @@ uint64_t client_incarnation(const struct pool *pool, uint32_t cid);
  * Between these, offsets may be followed for which no reference is held, as long as what they lead to was reachable
  * when they were read: no segment is given back to the system meanwhile.  Pairs: segment_quiet(), which orders its look
  * at the flag by membarrier(2).  Crash: recovery clears the flag; until then memory is kept, not lost.
+ *
+ * What was followed may meanwhile be in use as something else, an application's bytes even, written with plain stores: what
+ * was read counts only once the cell, read again, is the same (DESIGN.md, rule 5).  ThreadSanitizer, which knows of no second
+ * look, is told to overlook accesses in here.
  */
 static inline void client_read_begin(struct client *c)
 {
+	tsan_overlook_begin();
 	a64_store_relaxed(&c->slot->reading, 1);
 	if (c->fenced)
 		fence_seq_cst();
@@ -116,6 +121,7 @@ static inline void client_read_begin(struct client *c)
 static inline void client_read_end(struct client *c)
 {
 	a64_store_release(&c->slot->reading, 0);
+	tsan_overlook_end();
 }
 
 #endif

@@ -229,7 +229,7 @@ int recover_one(struct pool *pool, uint32_t cid, struct cxlshm_recovery *recover
 		return rc;
 	CRASH_POINT(c, recover, taken_over);
 	finish_record(c);
-	client_read_end(c);	/* it may have died looking: nobody looks now */
+	a64_store_release(&c->slot->reading, 0);	/* it may have died looking: nobody looks now */
 	era_bump(c);	/* always: the dead client may have used its era in a stamp without a record (rule 4) */
 	root_each(c, collect_row, NULL);
 	a64_add_relaxed(&pool->shared->clients_recovered, 1);
