@@ -7,7 +7,7 @@
 #   style unit crash sched model fuzz faults e2e soak   suites of the ordinary build (gcc, release)
 #   clang                             built with clang: unit
 #   asan                              built with ASan and UBSan: unit, crash, the cases of fuzz, and e2e with that daemon
-#   tsan                              built with TSan: unit, clients as threads
+#   tsan                              built with TSan: unit, clients as threads, and e2e with one daemon of many threads
 #   plain                             built as users get it, without crash points, and installed
 #
 # Without SUITE: all of them.  --quick: style, unit, crash and e2e only, with short forms; --long: the long
@@ -235,6 +235,8 @@ fi
 if want tsan; then
 	if build tsan --buildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dwerror=false; then
 		tests tsan tsan 1200 8 --suite unit
+		# One daemon, and no other process that writes to its pool: between processes TSan's 16-byte atomics are none.
+		tests tsan-e2e tsan 600 8 concurrent fsx-one fsx-timeouts mount-signals control-xattrs
 		reports tsan tsan
 	fi
 fi
