@@ -285,12 +285,18 @@ static int64_t list_kept(struct fs *fs, struct inode *inode, bool privileged, ch
 	return privileged || length < 0 ? length : kept;
 }
 
+/* user.* of anything but files and directories the kernel lets nobody read (xattr(7)): what is listed must be there. */
+static bool has_made_up(const struct inode *inode)
+{
+	return inode->kind != CXLSHM_KIND_SYMLINK && inode->kind != CXLSHM_KIND_SPECIAL;
+}
+
 int64_t control_listxattr(struct fs *fs, struct inode *inode, bool privileged, char *list, size_t size)
 {
 	size_t own = 0, left;
 	int64_t length;
 
-	for (const char *const *name = report_attributes; *name; name++) {
+	for (const char *const *name = report_attributes; *name && has_made_up(inode); name++) {
 		size_t bytes = sizeof(PREFIX) + strlen(*name);
 
 		if (size) {

@@ -8,9 +8,15 @@ echo text >"$MNT/file"
 mkdir "$MNT/dir"
 mkfifo "$MNT/fifo"
 ln -s file "$MNT/link"
+python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$MNT/socket"
 names="user.cxlshm.holders user.cxlshm.id user.cxlshm.kind user.cxlshm.mapped user.cxlshm.refs user.cxlshm.size"
 for path in file dir; do
 	same "$path: getfattr -d lists them all" "$(getfattr --absolute-names -d "$MNT/$path" | sed -n 's/^\(user[^=]*\)=.*/\1/p' | sort | tr '\n' ' ')" "$names "
+done
+# The kernel lets nobody read user.* there, and programs that copy attributes fail at what is listed and cannot be read.
+for path in link fifo socket; do
+	same "$path: lists none" "$(python3 -c 'import os, sys; print(os.listxattr(sys.argv[1], follow_symlinks=False))' "$MNT/$path")" "[]"
+	same "$path: its kind is in .cxlshm/objects" "$(field "$MNT/.cxlshm/objects/$(stat -c %i "$MNT/$path")" kind)" "$([ $path = link ] && echo symlink || echo special)"
 done
 same "file: kind" "$(xattr "$MNT/file" user.cxlshm.kind)" file
 same "dir: kind" "$(xattr "$MNT/dir" user.cxlshm.kind)" directory
