@@ -228,13 +228,23 @@ static int check_name(const char *name)
 	return -EOPNOTSUPP;
 }
 
-/*
- * Ours to say, not to be set or removed.  Refused as not supported: programs that copy attributes as far as they
- * can, as mv(1) does, pass over that without a word, but not over a lack of permission.
- */
+/* Ours to say. */
 static bool is_made_up(const char *name)
 {
 	return !strncmp(name, PREFIX, sizeof(PREFIX) - 1);
+}
+
+/*
+ * A change of one that is made up.  One that is there stays as it is, and no error is told: programs that copy attributes
+ * set all of them at the copy, or first remove those that the original has not, and fail where that fails.  Others there
+ * will never be.
+ */
+static int change_made_up(const char *name, int flags)
+{
+	for (const char *const *known = report_attributes; *known; known++)
+		if (!strcmp(name + sizeof(PREFIX) - 1, *known))
+			return flags & XATTR_CREATE ? -EEXIST : 0;
+	return -EOPNOTSUPP;
 }
 
 int64_t control_getxattr(struct fs *fs, struct inode *inode, const char *name, char *value, size_t size)
@@ -325,7 +335,7 @@ int control_setxattr(struct fs *fs, struct inode *inode, const char *name, const
 	if (rc)
 		return rc;
 	if (is_made_up(name))
-		return -EOPNOTSUPP;
+		return change_made_up(name, flags);
 	rc = cxlshm_setxattr(lane_lock(&fs->lanes), inode->ref, name, value, size, flags);
 	lane_unlock(&fs->lanes);
 	return rc;
@@ -338,7 +348,7 @@ int control_removexattr(struct fs *fs, struct inode *inode, const char *name)
 	if (rc)
 		return rc;
 	if (is_made_up(name))
-		return -EOPNOTSUPP;
+		return change_made_up(name, 0);
 	rc = cxlshm_removexattr(lane_lock(&fs->lanes), inode->ref, name);
 	lane_unlock(&fs->lanes);
 	return rc;

@@ -25,8 +25,8 @@ void control_release(struct fs *fs, struct handle *handle);
 ssize_t control_read_folder(struct fs *fs, fuse_req_t req, struct handle *handle, char *buffer, size_t size,
 			    uint64_t offset, bool plus);
 
-/* Extended attributes of what is in the pool: user.cxlshm.* of files and directories are made up here and can not be
- * changed, the others are the object's.  Sizes as for the system calls: size 0 asks for the size. */
+/* Extended attributes of what is in the pool: user.cxlshm.* of files and directories are made up here, and a change of one
+ * is taken and changes nothing; the others are the object's.  Sizes as for the system calls: size 0 asks for the size. */
 int64_t control_getxattr(struct fs *fs, struct inode *inode, const char *name, char *value, size_t size);
 int64_t control_listxattr(struct fs *fs, struct inode *inode, bool privileged, char *list, size_t size);
 int control_setxattr(struct fs *fs, struct inode *inode, const char *name, const char *value, size_t size,

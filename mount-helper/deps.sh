@@ -11,7 +11,7 @@ set -eu
 
 build="gcc libc6-dev meson ninja-build pkg-config libfuse3-dev fuse3 libnuma-dev python3 attr mount psmisc procps"
 tests="g++ clang libclang-rt-dev libcmocka-dev man-db spin strace numactl util-linux
-	git sqlite3 tar make binutils libmimalloc-dev libjemalloc-dev"
+	git sqlite3 tar rsync make binutils libmimalloc-dev libjemalloc-dev"
 
 usage() {
 	sed -n '3,10s/^# \{0,1\}//p' "$0" >&2
@@ -54,7 +54,7 @@ deps.sh: this is not Debian or Ubuntu (there is no apt-get). Install what corres
   openSUSE       gcc meson ninja pkg-config fuse3 fuse3-devel libnuma-devel python3 attr psmisc libcmocka-devel
   Arch           gcc meson ninja pkgconf fuse3 numactl python attr psmisc cmocka
   Alpine         build-base linux-headers meson pkgconf fuse3 fuse3-dev numactl-dev python3 attr psmisc cmocka-dev
-and for the tests also: g++, clang, man-db, spin, strace, numactl, git, sqlite3, make, mimalloc, jemalloc.
+and for the tests also: g++, clang, man-db, spin, strace, numactl, git, sqlite3, rsync, make, mimalloc, jemalloc.
 TEXT
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# cp, dd, tar, rsync-like copies, find, mv, rm: everyday programs agree byte for byte.
+# cp, dd, tar, rsync, find, mv, rm: everyday programs agree byte for byte.
 . "$E2E_LIB/e2e.sh"
 make_pool "$POOL" 512M
 mount_pool
@@ -37,11 +37,38 @@ check "diff -r" diff -r --no-dereference --exclude=fifo "$E2E_DIR/tree" "$MNT/tr
 list() { (cd "$1" && find . \( -type d -printf '%y %m %U:%G %p\n' \) -o -printf '%y %m %U:%G %s %T@ %n %l %p\n' | sort); }
 check "modes, owners, sizes, times, links" diff <(list "$E2E_DIR/tree") <(list "$MNT/tree")
 same "xattrs" "$(xattr "$MNT/tree/include/stdlib.h" user.note)" kept
+same "which nothing was said about" "$(cat "$LOG")" ""
 check "tar back out" bash -c 'tar -C "$1" -cf "$2" tree && tar -tf "$2" >/dev/null' - "$MNT" "$E2E_DIR/out.tar"
 check "cp -a inside" cp -a "$MNT/tree" "$MNT/tree2"
 check "agrees" diff <(list "$E2E_DIR/tree") <(list "$MNT/tree2")
 check "mv of a tree" mv "$MNT/tree2" "$MNT/tree/moved"
 same "find" "$(find "$MNT/tree" -name stdio.h | wc -l)" $((2 * $(find "$E2E_DIR/tree" -name stdio.h | wc -l)))
+# With extended attributes, whose user.cxlshm.* a copy out of the mount has as ordinary ones, if they are not left out.
+own() { getfattr -Rhd --absolute-names -m '^user\.cxlshm' "$1" | grep -c '^user\.'; }
+mkdir -p "$E2E_DIR"/out/{tar,tar-some}
+tar_out() { tar -C "$MNT" --xattrs "$@" -cf - tree | tar -C "$into" --xattrs -xpf -; }
+into=$E2E_DIR/out/tar
+check "tar --xattrs out" tar_out
+check "takes user.cxlshm.* along" test "$(own "$into")" -gt 0
+into=$E2E_DIR/out/tar-some
+check "tar --xattrs out without them" tar_out --xattrs-exclude='user.cxlshm.*'
+same "has none" "$(own "$into")" 0
+same "but the others" "$(xattr "$into/tree/include/stdlib.h" user.note)" kept
+if command -v rsync >/dev/null; then
+	check "rsync -aHX in" rsync -aHX "$E2E_DIR/tree/" "$MNT/synced/"
+	check "again, with nothing to be done" rsync -aHX "$E2E_DIR/tree/" "$MNT/synced/"
+	check "agrees" diff <(list "$E2E_DIR/tree") <(list "$MNT/synced")
+	check "rsync -aHX inside" rsync -aHX "$MNT/synced/" "$MNT/synced2/"
+	check "rsync -aHX out" rsync -aHX "$MNT/synced/" "$E2E_DIR/out/all/"
+	check "agrees" diff <(list "$E2E_DIR/tree") <(list "$E2E_DIR/out/all")
+	check "rsync -aHX out without user.cxlshm.*" rsync -aHX --filter='-x user.cxlshm.*' "$MNT/synced/" "$E2E_DIR/out/some/"
+	same "has none" "$(own "$E2E_DIR/out/some")" 0
+	same "but the others" "$(xattr "$E2E_DIR/out/some/include/stdlib.h" user.note)" kept
+	rm -r "$MNT/synced" "$MNT/synced2"
+else
+	skipped "rsync is not installed"
+fi
+rm -r "$E2E_DIR/out"
 check "grep -r" grep -rq 'extern int printf' "$MNT/tree/include/stdio.h"
 check "sed -i" sed -i s/printf/PRINTF/ "$MNT/tree/include/stdio.h"
 check "gzip, gunzip" bash -c 'gzip -k "$1" && gunzip -t "$1.gz"' - "$MNT/data"
