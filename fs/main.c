@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -153,6 +154,21 @@ static void end_starter(struct starter *starter)
 	pthread_join(starter->thread, NULL);
 }
 
+/*
+ * Without passthrough each open file is a descriptor of ours, and the soft limit is made for programs that use select(2).
+ * Behind the mount, so that the fusermount3 that makes it has its limit; the one that takes it away opens little, and ends.
+ */
+static void allow_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		fuse_log(FUSE_LOG_WARNING, "cxlshmfs: limit of open files: %s\n", strerror(errno));
+}
+
 /* From the mount to its end.  The session is made, the pool joined.  Returns an exit status. */
 static int serve(struct fs *fs, int pipe_fd)
 {
@@ -172,6 +188,7 @@ static int serve(struct fs *fs, int pipe_fd)
 		lane_stop(&fs->lanes);
 		return OPTIONS_EXIT_MOUNT;
 	}
+	allow_descriptors();
 	rc = prune_start(fs, &prune);
 	if (!rc)
 		rc = monitor_start(fs, prune, &monitor);

@@ -14,7 +14,8 @@
 
 /*
  * The positive errno to send for rc.  -ENOSYS would make the kernel never ask again, -EBADF would blame
- * the program's descriptor for our bad reference, and EOWNERDEAD, EUSERS are not errors of a file.
+ * the program's descriptor for our bad reference, -EMFILE its own open files for ours, and EOWNERDEAD, EUSERS are not
+ * errors of a file.
  */
 static inline int reply_errno(int rc)
 {
@@ -28,6 +29,8 @@ static inline int reply_errno(int rc)
 		return EIO;
 	case -EUSERS:
 		return ENOSPC;
+	case -EMFILE:
+		return ENFILE;
 	default:
 		return rc < 0 && rc > -512 ? -rc : EIO;
 	}

@@ -97,6 +97,20 @@ mmap.mmap(f.fileno(), 0)' "$MNT/b"
 	same "which is not setuid any more" "$(stat -c %a "$MNT/b")" 777
 	check_refused "and has no capabilities" "no such attribute" getfattr -n security.capability "$MNT/b"
 	check "umount" unmount_pool "$MNT"
+	# Each open file is a descriptor of the daemon there: it takes all that it may have, and then the fault is not the program's.
+	(ulimit -Sn 64 && ulimit -Hn 400 && exec mount.cxlshm "$E2E_DIR/stack/all/pool" "$MNT") >"$LOG" 2>&1 || fail "a mount with 64 descriptors: $(cat "$LOG")"
+	check "the daemon raises its soft limit of 64 descriptors: 300 files are open; and at the hard one says ENFILE" python3 -c '
+import errno, sys
+files = []
+try:
+    while len(files) < 500:
+        files.append(open(f"{sys.argv[1]}/fd{len(files)}", "w+b"))
+except OSError as error:
+    print(len(files), "files, then", error)
+    sys.exit(error.errno != errno.ENFILE or len(files) < 300)
+sys.exit("500 files with 400 descriptors")' "$MNT"
+	check "it goes on when they are closed" bash -c 'cp /etc/group "$1/b" && cmp /etc/group "$1/b" && rm "$1"/fd*' - "$MNT"
+	check "umount" unmount_pool "$MNT"
 else
 	note "no overlay file system here"
 fi
