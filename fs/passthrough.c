@@ -47,6 +47,8 @@
 #define PT_FOPEN_PASSTHROUGH (1u << 7)
 #define PT_STACK_DEPTH 1
 
+#define DEVICE_NUMBER makedev(10, 229)	/* of /dev/fuse: a miscellaneous device, FUSE_MINOR */
+
 struct pt_backing_map {
 	int32_t fd;
 	uint32_t flags;
@@ -356,6 +358,21 @@ static void settle(struct passthrough *pt, int device)
 
 #endif
 
+/* The mount failed with rc (-errno): what is wrong with /dev/fuse, and what to do about it; NULL: it is not that. */
+static const char *device_fault(int rc)
+{
+	struct stat st;
+
+	if (stat("/dev/fuse", &st))
+		return errno == ENOENT ? "there is no /dev/fuse: modprobe fuse, or in a container let it have the device "
+					 "(docker run --device /dev/fuse), or mknod /dev/fuse c 10 229" :
+		       NULL;
+	if (!S_ISCHR(st.st_mode) || st.st_rdev != DEVICE_NUMBER)
+		return "/dev/fuse is not the FUSE device: put it back with rm /dev/fuse (umount it, if something is bound "
+		       "over it), modprobe fuse, mknod /dev/fuse c 10 229";
+	return rc == -ENXIO || rc == -ENODEV ? "the kernel has no FUSE: modprobe fuse" : NULL;
+}
+
 /* Mount with mount(2).  Returns the device's descriptor or -errno. */
 static int mount_kernel(const struct options *options)
 {
@@ -388,6 +405,7 @@ static dev_t device_at(const char *path)
 int passthrough_mount(struct passthrough *pt, struct fuse_session *session, const struct options *options)
 {
 	int device = -EPERM, rc;
+	const char *fault;
 
 	pt->mountpoint = strdup(options->mountpoint);
 	if (!pt->mountpoint || asprintf(&pt->trial, "%s/heap", options->pool) < 0) {
@@ -397,16 +415,18 @@ int passthrough_mount(struct passthrough *pt, struct fuse_session *session, cons
 	if (geteuid() == 0) {
 		device = mount_kernel(options);
 		if (device < 0 && device != -EPERM && device != -EACCES) {
-			fprintf(stderr, "cxlshmfs: %s: cannot mount: %s%s\n", options->mountpoint,
-				strerror(-device),
-				device == -ENOENT || device == -ENODEV ? " (is there a /dev/fuse?)" : "");
+			fault = device_fault(device);
+			fprintf(stderr, "cxlshmfs: %s: cannot mount: %s\n", options->mountpoint,
+				fault ? fault : strerror(-device));
 			return device;
 		}
 	}
 	if (device < 0) {	/* fusermount3 says on stderr what is wrong */
 		rc = fuse_session_mount(session, options->mountpoint) ? -EPERM : 0;
+		fault = rc ? device_fault(rc) : NULL;
 		if (rc)
-			fprintf(stderr, "cxlshmfs: %s: fusermount3 could not mount\n", options->mountpoint);
+			fprintf(stderr, "cxlshmfs: %s: fusermount3 could not mount%s%s\n", options->mountpoint,
+				fault ? ": " : "", fault ? fault : "");
 		else
 			pt->mount_device = device_at(pt->mountpoint);
 		return rc;

@@ -83,10 +83,18 @@ same "and nothing is made there" "$(ls)" ""
 cd /
 # Whom the kernel lets down later may try again: the pool, which others may use by now, is there.
 mount --bind /dev/null /dev/fuse
-refused "no FUSE device, and a pool to be made" "cannot mount|fuse" "2|32" "$E2E_DIR/made" "$MNT" -o size=8M
-check_refused "the same by hand" "cannot mount|fuse" cxlshmfs -o size=8M "$E2E_DIR/both" "$MNT"
-refused "no FUSE device, and a pool that is there" "cannot mount|fuse" "2|32" "$POOL" "$MNT" -o size=64M
+wrong='cannot mount: /dev/fuse is not the FUSE device: .*modprobe fuse.*mknod /dev/fuse c 10 229'
+refused "/dev/fuse is another device, and a pool to be made" "$wrong" "32" "$E2E_DIR/made" "$MNT" -o size=8M
+check_refused "the same by hand" "$wrong" cxlshmfs -o size=8M "$E2E_DIR/both" "$MNT"
+refused "/dev/fuse is another device, and a pool that is there" "$wrong" "32" "$POOL" "$MNT" -o size=64M
 umount /dev/fuse
+mount --bind "$E2E_DIR/afile" /dev/fuse
+refused "/dev/fuse is a file" "$wrong" "32" "$POOL" "$MNT"
+umount /dev/fuse
+# Another /dev, in a mount namespace of its own: only there is a device missing.
+export POOL MNT
+check_refused "there is no /dev/fuse" "cannot mount: there is no /dev/fuse: modprobe fuse.*mknod" unshare --mount bash -c '
+	exec 3>/dev/null && mount -t tmpfs -o mode=755 dev /dev && mknod -m 666 /dev/null c 1 3 && exec mount.cxlshm "$POOL" "$MNT"'
 for pool in "$E2E_DIR/made" "$E2E_DIR/both" "$POOL"; do check "the pool stays: ${pool##*/}" fsck_clean "$pool"; done
 check "and the next mount takes it" mount.cxlshm -o size=8M "$E2E_DIR/made" "$MNT"
 check "umount" unmount_pool "$MNT"

@@ -19,6 +19,9 @@ user test -x "$(command -v cxlshmfs)" || skip "a user cannot reach $CXLSHM_BUILD
 check "mkfs.cxlshm --plain as a user" user mkfs.cxlshm --plain --size=64M "$POOL"
 pools+=("$POOL")
 same "the heap is theirs" "$(stat -c %u "$POOL/heap")" 65534
+mount --bind /dev/null /dev/fuse
+check_refused "/dev/fuse is another device" "fusermount3 could not mount: /dev/fuse is not the FUSE device" user cxlshmfs "$POOL" "$MNT"
+umount /dev/fuse
 check "the mount" user cxlshmfs "$POOL" "$MNT"
 cp "$LOG" "$LOG.mount"
 check "is there" mounted "$MNT"
