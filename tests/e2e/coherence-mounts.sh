@@ -86,6 +86,11 @@ for i in $(seq 100); do
 	if [ -d "$A/p" ]; then mv -T "$A/p/q/r" "$A/r"; else mv -T "$A/r/s/p" "$A/p"; fi || { fail "turn $i: cannot move back"; break; }
 done
 check "100 crossed moves: the tree is whole" test -d "$A/p/q" -a -d "$A/r/s"
+# Turned round from the other mount, below a shell's feet: this kernel goes by the old order until it looks up the new path.
+mkdir -p "$B/t/u" && cd "$B/t/u" && mv "$A/t/u" "$A/u" && mv "$A/t" "$A/u/t"
+check "a directory that was turned round is found where it is" test "$(stat -c %i "$B/u")" = "$(stat -c %i "$A/u")"
+same "and from then on the one below it, from inside" "$(stat -c %i t)" "$(stat -c %i "$A/u/t")"
+cd /
 check "the native client ends well" native_stop
 # A mount looks whether a closed file is still mapped by taking a lease on its extent for a moment.  One that is stopped in
 # that moment holds up who wants this file, and nobody else.
