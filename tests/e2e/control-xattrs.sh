@@ -59,6 +59,10 @@ check_refused "nor removed" "not supported" setfattr -x user.cxlshm.nosuch "$MNT
 check_refused "an unknown one" "no such|not supported|No data" getfattr -n user.cxlshm.nosuch "$MNT/file"
 setfattr -n user.mine -v 1 "$MNT/file"
 same "one's own stand beside them" "$(getfattr --absolute-names -d "$MNT/file" | grep -c '^user')" 7
+setfattr -n user.x -v "0x$(printf '%0131044d' 0)" "$MNT/dir"
+same "a value of 65522 bytes" "$(xattr "$MNT/dir" user.x | wc -c)" 65522
+check_refused "no more goes in beside it" "no space" setfattr -n user.y -v "" "$MNT/dir"
+setfattr -x user.x "$MNT/dir"
 check "cp -a copies a file with them" cp -a "$MNT/file" "$E2E_DIR/copy"
 check "and back" cp -a "$E2E_DIR/copy" "$MNT/back"
 same "without complaints" "$(cat "$LOG")" ""
