@@ -9,8 +9,10 @@
  * same, the worker looks again a few times.  The idler sleeps on the file system's eventfd until an inode is
  * due (file.c); what it frees may take long, and deaths do not wait for that.
  *
- * A client may be out of the reach of pidfds (another pid namespace), so the worker also recovers every
- * second.  Nothing depends on this monitor: clients recover dead ones whenever they join or run short.
+ * A client may be out of the reach of pidfds: in another pid namespace its number is that of nobody here, or of a process
+ * that has nothing to do with it, whose death costs no more than a look.  Nothing in a slot tells which, so the worker also
+ * recovers every second, which goes by the slots' locks.  Nothing depends on this monitor: clients recover dead ones
+ * whenever they join or run short.
  *
  * Threads: the three block all signals.  Worker: the list of pids.  Shared: stop, and fs as documented there.
  */
@@ -122,7 +124,8 @@ static int see_client(void *arg, const struct cxlshm_client_info *info)
 {
 	struct monitor *monitor = arg;
 	struct process *process;
-	struct epoll_event event = {.events = EPOLLIN};
+	/* Once: if the client lives on, it is another process that had its number here, and stays dead. */
+	struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT};
 
 	if (info->pid <= 0 || info->pid == getpid())
 		return 0;

@@ -80,6 +80,26 @@ rm "$MNT/file100000"
 extents=$(ls "$POOL/x" | wc -l)
 kill_and_time "kill -9 of a Python process with the file open and mapped: its extent" "$pid" one_less
 
+# A client in another PID namespace may have the number of a process here that has nothing to do with it.
+sleep 1000 & bystander=$!
+elsewhere() { # the process id of the native client there must be $1
+	exec unshare --pid --fork --kill-child bash -c 'echo $(($1 - 1)) >/proc/sys/kernel/ns_last_pid
+		native "$2" elsewhere <&0 & echo "$!"; wait' - "$1" "$POOL"
+}
+peer_start elsewhere "$bystander"
+same "a client in another PID namespace is process $bystander there, as a process here is" "$({ peer_ask ""; peer_ask ""; } | grep -v ready)" "$bystander"
+same "and in .cxlshm/clients" "$(awk '$NF == "elsewhere" { print $3 }' "$MNT/.cxlshm/clients")" "$bystander"
+kill "$bystander"
+wait "$bystander" 2>/dev/null
+sleep 1
+switches() { awk '$1 == "voluntary_ctxt_switches:" { sum += $2 } END { print sum }' /proc/"$(daemon_of "$MNT")"/task/*/status; }
+before=$(switches)
+sleep 2
+woken=$(($(switches) - before))
+check "that one's death wakes the daemon once, and not on and on ($woken wake-ups in 2 s)" test "$woken" -lt 60
+no_elsewhere() { ! grep -q ' elsewhere$' "$MNT/.cxlshm/clients"; }
+kill_and_time "kill -9 of the client: by the round each second" "$peer_pid" no_elsewhere
+
 native_in=$neighbour_in native_out=$neighbour_out native_pid=$neighbour_pid
 same "the neighbour noticed nothing" "$(native_do load 0 5)" stays
 check "and works on" native_do attach 10
