@@ -162,6 +162,7 @@ int cxlshm_readdir(struct cxlshm_client *client, cxlshm_ref dir, uint64_t *posit
 		rc = api_take_row(c, &row);
 	if (rc)
 		return rc;
+	client_read_begin(c);
 	do {
 		rc = names_next(c, off, *position, &s);
 		if (!rc && !is_name(&s))
@@ -169,6 +170,7 @@ int cxlshm_readdir(struct cxlshm_client *client, cxlshm_ref dir, uint64_t *posit
 		if (!rc && ref)
 			rc = names_take(c, &s, s.inode, row);
 	} while (rc == -EAGAIN);
+	client_read_end(c);
 	if (rc) {
 		if (row)
 			root_give(c, row);

@@ -65,7 +65,7 @@ int cell_exchange(struct client *c, struct cell_fmt *cell, struct stamped seen, 
 	r = redo_begin(c, REDO_EXCHANGE);
 	r->word = off_of(c->pool, &cell->word);
 	r->loc = off_of(c->pool, &row->object);
-	r->object = seen.value;
+	r->object = seen.value == EDGE_FROZEN ? 0 : seen.value;
 	if (todo) {
 		r->todo = *todo;
 		r->has_todo = 1;

@@ -58,7 +58,7 @@ int check_inode_sound(const struct check *c, uint64_t off)
 
 static void set_cell(struct cell_fmt *cell, uint64_t to)
 {
-	a128_store_value_then_stamp(&cell->word, to, 0);
+	a128_store_value_then_stamp(&cell->word, to, STAMP_REPAIRED);
 }
 
 /* ---------------------------------------------------------------- directories */
@@ -127,7 +127,7 @@ static int fix_edges(struct check *c, struct cell_fmt *cells, struct place at, u
 		enum object_kind kind;
 		uint64_t ordinal;
 
-		if (!to)
+		if (!to || (to == EDGE_FROZEN && at.level))
 			continue;
 		at.prefix = prefix << 4 | i;
 		kind = live(c, to, &ordinal) ? object_kind(check_header(c, to)) : OBJECT_KINDS;
@@ -228,10 +228,10 @@ static int mark_slots(struct check *c, uint64_t off)
 		uint64_t to = a64_load_relaxed(slot);
 
 		if (header & OBJECT_CELLS && !check_stamp(c, a128_stamp_relaxed(&object_cell(object, i)->word))) {
-			a128_store_stamp_release(&object_cell(object, i)->word, 0);
+			a128_store_stamp_release(&object_cell(object, i)->word, STAMP_REPAIRED);
 			check_fixed(c, "object 0x%" PRIx64 " slot %u: stamp cleared", off, i);
 		}
-		if (!to)
+		if (!to || check_frozen(header, to))
 			continue;
 		rc = mark(c, to);
 		if (rc == -ENOENT) {

@@ -173,6 +173,12 @@ static inline int check_is(const struct check *c, uint64_t off, enum object_kind
 	       object_kind(check_header(c, off)) == kind;
 }
 
+/* Does the slot, of an object with this header, hold nothing, though it is not 0? */
+static inline int check_frozen(uint64_t header, uint64_t to)
+{
+	return to == EDGE_FROZEN && object_kind(header) == OBJECT_NODE;
+}
+
 static inline int check_is_inode(enum object_kind kind)
 {
 	return kind == OBJECT_FILE || kind == OBJECT_DIRECTORY || kind == OBJECT_SYMLINK ||

@@ -93,7 +93,7 @@ static void slots_refer(struct check *c, uint64_t off)
 		uint64_t to = a64_load_relaxed(object_slot(object, header, i));
 
 		from.number = i;
-		if (to)
+		if (to && !check_frozen(header, to))
 			refer(c, &from, to, CHECK_HOLDER_OTHER);
 		if (header & OBJECT_CELLS && !check_stamp(c, a128_stamp_relaxed(&object_cell(object, i)->word)))
 			check_problem(c, "object 0x%" PRIx64 " slot %u has a stamp from the future, 0x%" PRIx64, off, i,

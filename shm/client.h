@@ -53,6 +53,7 @@ struct client {
 	int acting;	/* recovering a dead client: free lists are not kept, headers say all */
 	int fenced;	/* no membarrier(2) here: order read_begin() by a fence */
 
+	uint32_t reading;	/* client_read_begin() without its end yet, how often */
 	uint32_t roots_given;	/* the rows of the slot's own area are on the free list or in use */
 	uint32_t segment_cursor;	/* owned segment that had free pages last */
 	uint32_t collect_cursor;	/* owned segment whose remote list is looked at next */
@@ -102,7 +103,7 @@ uint64_t client_incarnation(const struct pool *pool, uint32_t cid);
 /*
  * Between these, offsets may be followed for which no reference is held, as long as what they lead to was reachable
  * when they were read: no segment is given back to the system meanwhile.  Pairs: segment_quiet(), which orders its look
- * at the flag by membarrier(2).  Crash: recovery clears the flag; until then memory is kept, not lost.
+ * at the flag by membarrier(2).  May be nested.  Crash: recovery clears the flag; until then memory is kept, not lost.
  *
  * What was followed may meanwhile be in use as something else, an application's bytes even, written with plain stores: what
  * was read counts only once the cell, read again, is the same (DESIGN.md, rule 5).  ThreadSanitizer, which knows of no second
@@ -110,6 +111,8 @@ uint64_t client_incarnation(const struct pool *pool, uint32_t cid);
  */
 static inline void client_read_begin(struct client *c)
 {
+	if (c->reading++)
+		return;
 	tsan_overlook_begin();
 	a64_store_relaxed(&c->slot->reading, 1);
 	if (c->fenced)
@@ -120,6 +123,8 @@ static inline void client_read_begin(struct client *c)
 
 static inline void client_read_end(struct client *c)
 {
+	if (--c->reading)
+		return;
 	a64_store_release(&c->slot->reading, 0);
 	tsan_overlook_end();
 }

@@ -92,6 +92,8 @@
 	X(queue, wake_cleared)                                                                     \
 	X(names, entry_filled)                                                                     \
 	X(names, split_built)                                                                      \
+	X(names, thawed)                                                                           \
+	X(names, frozen)                                                                           \
 	X(names, move_taken)                                                                       \
 	X(names, renamed)                                                                          \
 	X(names, displaced)                                                                        \

@@ -27,7 +27,7 @@
 #include "atomic.h"
 
 #define FORMAT_MAGIC 0x006d68736c786300ull	/* "\0cxlshm\0" */
-#define FORMAT_VERSION 2u
+#define FORMAT_VERSION 3u
 #define FORMAT_COMPAT 0ull	/* feature bits that may be ignored */
 #define FORMAT_INCOMPAT 0ull	/* feature bits that must be known */
 
@@ -49,6 +49,7 @@
 #define STAMP_ERA_MASK ((1ull << STAMP_ERA_BITS) - 1)
 #define STAMP_CID_NONE 0u	/* never written by a client */
 #define STAMP_CID_LINK 0xfffu	/* the era is a link, an offset: matches nobody's stamp */
+#define STAMP_REPAIRED 1ull	/* NONE, and unlike memory of zeros: of a cell that a repair wrote */
 #define STAMP_LINK ((uint64_t)STAMP_CID_LINK << STAMP_ERA_BITS)
 
 static inline uint64_t stamp_make(uint32_t cid, uint64_t era)
@@ -490,7 +491,13 @@ struct rename_fmt {	/* behind the name, on 8 bytes, of an entry that a rename ma
 };
 static_assert(sizeof(struct rename_fmt) == 24, "format");
 
-struct node_fmt {	/* payload of a NODE */
+/*
+ * In an edge of a node: it is empty, and the node is being taken out, or was to be.  What is put here waits for a write of
+ * the edge that holds the node: names_exchange().  No object's offset.
+ */
+#define EDGE_FROZEN 1ull
+
+struct node_fmt {	/* payload of a NODE; no edge's stamp is ever 0: names_prune() */
 	struct cell_fmt edges[NODE_EDGES];
 };
 

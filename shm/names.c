@@ -1,16 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Finding names, making entries, and making room; see names.h.
+ * Finding names, making entries, making room, and giving it back; see names.h.
  *
  * Reading.  An edge is loaded, what it leads to is read without a reference, and the edge is loaded again: if it is the
- * same, it held its reference all the time, so what was read was a live, immutable entry (or a node, which stays).
- * Otherwise the memory may have been anything; nothing read from it has been followed, and the edge is read anew.  What
- * an entry leads to is looked at only after that check.  All reads stay within the segment of the block: its neighbour
- * may have no memory.
+ * same, it held its reference all the time, so what was read was a live, immutable entry, or a node.  Otherwise the memory
+ * may have been anything; nothing read from it has been followed, and the edge is read anew.  What an entry leads to is
+ * looked at only after that check.  All reads stay within the segment of the block: its neighbour may have no memory.
+ * An edge of a node is in memory that is held by the edge above only.  So before anything is made of what was loaded from
+ * it, the one above is loaded again: if that is the same, the node was in its place (and so was the node of that edge,
+ * which otherwise would be frozen), and the edge was what it says.  If not, one begins again from the directory.
  *
  * Making room.  An edge with an entry of another hash gets a chain of new nodes, private until the edge's CAS, down to
  * the level where the hashes part; the lowest holds a second reference to the old entry.  So the old entry is reachable
- * at every moment, and the edge, once a node, remains one.
+ * at every moment.
+ *
+ * Giving it back.  Who has removed a name takes out the nodes on its way that hold nothing: loads the edge that holds the
+ * node, freezes the node's edges one by one, and exchanges the edge for nothing, if it is as loaded.  Who wants to put
+ * something into a frozen edge writes the edge that holds the node first, with the same value and so a new stamp; then the
+ * taking out that froze it, if it is still under way, comes to nothing, and who begins one later must freeze this edge
+ * anew.  So a node is taken out only with all its edges frozen, and what was ever read of them is never true again: their
+ * stamps were never 0, which is what the memory will hold when it is free.  Death on the way leaves frozen edges, which
+ * are as good as empty ones, or an empty node, until the next removal comes that way, or its directory goes.
  */
 #include "names.h"
 
@@ -88,14 +98,25 @@ static uint64_t read_word(const struct client *c, uint64_t off)
 	return a64_load_relaxed((struct a64 *)off_ptr(c->pool, off));
 }
 
-/* Does the edge still hold what it held, and so did all the time?  Pairs: cell_exchange(). */
-static int unchanged(const struct names_spot *s)
+/* Does the edge still hold what it held, and so did all the time?  Pairs: cell_exchange(), thaw(). */
+static int stands(const struct cell_fmt *edge, struct stamped word)
 {
 	struct stamped now;
 
 	fence_acquire();
-	now = a128_load_acquire(&s->edge->word);
-	return now.value == s->word.value && now.stamp == s->word.stamp;
+	now = a128_load_acquire(&edge->word);
+	return now.value == word.value && now.stamp == word.stamp;
+}
+
+static int unchanged(const struct names_spot *s)
+{
+	return stands(s->edge, s->word);
+}
+
+/* Was the spot's edge in the directory when it was read? */
+static int in_place(const struct names_spot *s)
+{
+	return !s->up || stands(s->up, s->up_word);
 }
 
 /* Copy what may be an entry.  0 if it can be none. */
@@ -128,7 +149,8 @@ static int copy_entry(const struct client *c, struct names_spot *s)
 	return 1;
 }
 
-/* What the edge holds: 0: nothing, or the entry in *s; 1: a node, of which edge `nibble` will be next; -EUCLEAN. */
+/* What the edge holds: 0: nothing, or the entry in *s; 1: a node, of which edge `nibble` will be next; -EAGAIN: it is no
+ * edge of the directory any more; -EUCLEAN. */
 static inline int read_edge(const struct client *c, struct names_spot *s, uint32_t nibble)
 {
 	for (;;) {
@@ -137,7 +159,9 @@ static inline int read_edge(const struct client *c, struct names_spot *s, uint32
 
 		s->word = a128_load_acquire(&s->edge->word);
 		s->entry = 0;
-		if (!s->word.value)
+		if (!in_place(s))
+			return -EAGAIN;
+		if (!s->word.value || s->word.value == EDGE_FROZEN)
 			return 0;
 		if (!off_is_object(c->pool, s->word.value))
 			return -EUCLEAN;
@@ -204,10 +228,11 @@ int names_is_dir(const struct client *c, uint64_t off)
 
 /* ---- finding; between client_read_begin() and _end() ---- */
 
-static int seek(const struct client *c, uint64_t dir, uint64_t hash, struct names_spot *s)
+static int try_seek(const struct client *c, uint64_t dir, uint64_t hash, struct names_spot *s)
 {
 	struct cell_fmt *cells = dir_cells(c, dir);
 
+	s->up = NULL;
 	for (s->level = 0; s->level < NAMES_LEVELS; s->level++) {
 		int rc;
 
@@ -218,8 +243,20 @@ static int seek(const struct client *c, uint64_t dir, uint64_t hash, struct name
 			return rc;
 		}
 		cells = node_cells(c, s->word.value);
+		s->up = s->edge;
+		s->up_word = s->word;
 	}
 	return -EUCLEAN;
+}
+
+static int seek(const struct client *c, uint64_t dir, uint64_t hash, struct names_spot *s)
+{
+	int rc;
+
+	do
+		rc = try_seek(c, dir, hash, s);
+	while (rc == -EAGAIN);
+	return rc;
 }
 
 static int find(const struct client *c, uint64_t dir, const struct names_key *key, struct names_spot *s)
@@ -240,13 +277,25 @@ static int find(const struct client *c, uint64_t dir, const struct names_key *ke
 	return rc;
 }
 
+/* The lowest hash that ends in or below this edge. */
+static uint64_t position(const uint32_t *index, uint32_t level)
+{
+	uint64_t hash = 0;
+
+	for (uint32_t i = 0; i <= level; i++)
+		hash = hash << 4 | index[i];
+	return hash << 4 * (NAMES_LEVELS - 1 - level);
+}
+
 /*
  * Depth first in the order of hashes.  An entry that is there throughout is on its way all the time, in an edge or, after
- * a split, below it; so each walk meets it.
+ * a split, below it; so each walk meets it.  -EAGAIN: a node on the way is gone; begin again, at *resume.
  */
-static int next(const struct client *c, uint64_t dir, uint64_t from, struct names_spot *s)
+static int try_next(const struct client *c, uint64_t dir, uint64_t *resume, struct names_spot *s)
 {
+	uint64_t from = *resume;
 	struct cell_fmt *cells[NAMES_LEVELS] = {dir_cells(c, dir)};
+	struct stamped words[NAMES_LEVELS];	/* of the edges on the way down */
 	uint32_t index[NAMES_LEVELS] = {names_nibble(from, 0)};
 	uint64_t nodes = c->pool->heap_bytes / sizeof(struct node_fmt);
 	int on_path = 1;	/* all nibbles so far are those of `from` */
@@ -263,10 +312,16 @@ static int next(const struct client *c, uint64_t dir, uint64_t from, struct name
 			continue;
 		}
 		s->edge = cells[s->level] + index[s->level];
+		s->up = s->level ? cells[s->level - 1] + index[s->level - 1] : NULL;
+		if (s->up)
+			s->up_word = words[s->level - 1];
 		rc = read_edge(c, s, 0);
+		if (rc == -EAGAIN && !on_path)	/* from here on; what was before has been looked at */
+			*resume = position(index, s->level);
 		if (rc < 0)
 			return rc;
 		if (rc) {
+			words[s->level] = s->word;
 			/* Damaged nodes may lead in circles: no more than there is room for. */
 			if (++s->level == NAMES_LEVELS || !nodes--)
 				return -EUCLEAN;
@@ -287,6 +342,16 @@ static int next(const struct client *c, uint64_t dir, uint64_t from, struct name
 		index[s->level]++;
 		on_path = 0;
 	}
+}
+
+static int next(const struct client *c, uint64_t dir, uint64_t from, struct names_spot *s)
+{
+	int rc;
+
+	do
+		rc = try_next(c, dir, &from, s);
+	while (rc == -EAGAIN);
+	return rc;
 }
 
 int names_seek(struct client *c, uint64_t dir, uint64_t hash, struct names_spot *s)
@@ -325,7 +390,7 @@ static int take(struct client *c, const struct names_spot *s, uint64_t object, s
 {
 	const struct cell_seen seen = {.cell = s->edge, .word = s->word};
 
-	/* Within this window nothing has been followed yet: is it all still there? */
+	/* Before the object is followed: is it all still there? */
 	return unchanged(s) ? cell_take(c, &seen, object, row) : -EAGAIN;
 }
 
@@ -394,16 +459,26 @@ int names_entry_make(struct client *c, const struct names_key *key, uint64_t ino
 	return rc;
 }
 
-/* A private node whose edge i refers to what the row does; the row is given back, and the node's is in *row. */
+/*
+ * A private node whose edge i refers to what the row does; the row is given back, and the node's is in *row.  Its edges have
+ * stamps from the beginning, unlike free memory: see names_prune().
+ */
 static int node_make(struct client *c, uint32_t i, struct root_fmt **row)
 {
 	const struct alloc_kind kind = {.kind = OBJECT_NODE, .slots = NODE_EDGES, .cells = 1, .zero = 1};
 	struct root_fmt *node;
+	struct cell_fmt *cells;
 	int rc;
 
 	rc = alloc_object(c, sizeof(struct node_fmt), &kind, &node);
 	if (rc)
 		return rc;
+	cells = node_cells(c, a64_load_relaxed(&node->object));
+	for (uint32_t k = 0; k < NODE_EDGES; k++)
+		a128_store_stamp_release(&cells[k].word, era_stamp(c));
+	persist(c->pool, cells, sizeof(struct node_fmt));
+	era_bump(c);	/* that era is used up */
+	/* Crash: a private node, dropped with its root. */
 	ref_exchange_private(c, *row, object_slot(off_object(c->pool, a64_load_relaxed(&node->object)), OBJECT_CELLS, i));
 	root_give(c, *row);
 	*row = node;
@@ -436,4 +511,76 @@ int names_split(struct client *c, const struct names_spot *s, uint64_t hash)
 		rc = cell_exchange(c, s->edge, s->word, row, NULL);
 	ref_drop_row(c, row);
 	return rc;
+}
+
+/* ---- giving room back ---- */
+
+/*
+ * Write the edge that holds the spot's node once more, so that who began to take the node out before does not.  0: it is
+ * not as seen.  An edge of the directory itself is never frozen but in a damaged pool.
+ * Pairs: freeze(), which comes after the load of that edge.  Crash before and after: still frozen.
+ */
+static int thaw(struct client *c, const struct names_spot *s)
+{
+	int done = !s->up || era_cas(c, &s->up->word, s->up_word, s->up_word.value);
+
+	CRASH_POINT(c, names, thawed);
+	era_bump(c);
+	return done;
+}
+
+int names_exchange(struct client *c, const struct names_spot *s, struct root_fmt *row, const struct todo_fmt *todo)
+{
+	if (s->word.value == EDGE_FROZEN && !thaw(c, s))
+		return -EAGAIN;
+	return cell_exchange(c, s->edge, s->word, row, todo);
+}
+
+/*
+ * Freeze all edges of the spot's node, those that are frozen already, too: whoever froze them may have been thawed since.
+ * 0: something is in it, or somebody came in between.
+ * One era does for all, for each word is written once in it, and no record asks what became of it.
+ * Pairs: names_exchange().  Crash: some edges are frozen, which keeps nobody out.
+ */
+static int freeze(struct client *c, const struct names_spot *s)
+{
+	struct cell_fmt *cells = node_cells(c, s->up_word.value);
+	struct stamped seen[NODE_EDGES];
+	uint32_t i;
+
+	for (i = 0; i < NODE_EDGES; i++) {
+		seen[i] = a128_load_acquire(&cells[i].word);
+		/* Without a stamp, in a damaged pool: it could not be told from free memory. */
+		if ((seen[i].value && seen[i].value != EDGE_FROZEN) || !seen[i].stamp)
+			return 0;
+	}
+	/* Otherwise it was not the node that was read, but what is there now. */
+	if (!in_place(s))
+		return 0;
+	for (i = 0; i < NODE_EDGES; i++) {
+		if (!era_cas(c, &cells[i].word, seen[i], EDGE_FROZEN))
+			break;
+		CRASH_POINT(c, names, frozen);
+	}
+	era_bump(c);
+	return i == NODE_EDGES;
+}
+
+void names_prune(struct client *c, uint64_t dir, uint64_t hash)
+{
+	struct root_fmt *row;
+	int done = 0;
+
+	/* From the lowest up: the one above may hold nothing then, either. */
+	while (!done && !root_take(c, &row)) {
+		struct names_spot s;
+
+		client_read_begin(c);
+		done = seek(c, dir, hash, &s) || s.entry || !s.up || !freeze(c, &s);
+		/* Pairs: read_edge().  Crash before: a node without entries.  After: the row holds it, and it goes. */
+		if (!done)
+			done = cell_exchange(c, s.up, s.up_word, row, NULL) != 0;
+		client_read_end(c);
+		ref_drop_row(c, row);
+	}
 }

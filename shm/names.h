@@ -3,15 +3,18 @@
  * names: a directory's entries in a 16-way trie over a keyed hash of the name.
  *
  * Level k goes by nibble k of the hash's 60 bits, the highest first.  An edge is a cell: empty, or an ENTRY, or a NODE
- * with 16 more edges.  Nodes live as long as the directory, and an edge that holds a node keeps it; so who holds the
- * directory may follow nodes without references.  Entries come and go; what is read of one counts only if its edge
- * was the same afterwards (stamps are unique).
+ * with 16 more edges.  Who holds the directory follows both without references: what is read of an entry counts only if
+ * its edge was the same afterwards, and what is read of an edge only if the edge that holds its node was (stamps are
+ * unique, and a node is taken out of an edge only when all of its own are frozen, so that rest below an edge that
+ * stands).  A spot may be used between the same client_read_begin() and _end() in which it was found, for its node's memory
+ * is sure to be there only so long.
  *
  *   call               commits by                    excludes    progress
  *   find, next         -                             nothing     lock-free: starts again where an edge changed
  *   take               CAS on the object's header    nothing     one try
  *   split              CAS on an edge                nothing     one try
- *   insert, replace, remove: cell_exchange() on spot.edge; see names_ops.c
+ *   exchange           CAS on an edge                nothing     one try: insert, replace, remove, of names_ops.c
+ *   prune              CAS on an edge                nothing     lock-free
  */
 #ifndef CXLSHM_NAMES_H
 #define CXLSHM_NAMES_H
@@ -27,7 +30,7 @@ struct names_key {
 };
 
 enum names_found {
-	NAMES_EMPTY,	/* the edge holds nothing */
+	NAMES_EMPTY,	/* the edge holds nothing, frozen or not */
 	NAMES_OTHER,	/* an entry with another hash: names_split() makes room */
 	NAMES_CLASH,	/* another name with the same 60 bits */
 	NAMES_SAME	/* the name's entry */
@@ -37,6 +40,8 @@ enum names_found {
 struct names_spot {
 	struct cell_fmt *edge;
 	struct stamped word;	/* what it held */
+	struct cell_fmt *up;	/* the edge that holds the node with this edge; NULL: it is the directory's own */
+	struct stamped up_word;	/* and what it held */
 	uint32_t level;
 	enum names_found found;
 
@@ -104,6 +109,12 @@ static inline struct rename_fmt *names_rename_of(struct entry_fmt *entry)
 {
 	return (struct rename_fmt *)((char *)entry + ((sizeof(*entry) + entry->name_bytes + 7) & ~7ull));
 }
+
+/* cell_exchange() of the spot's edge with the row; it may be frozen. */
+int names_exchange(struct client *c, const struct names_spot *s, struct root_fmt *row, const struct todo_fmt *todo);
+
+/* Take out the nodes that a hash leads through and that hold nothing: after a name was removed. */
+void names_prune(struct client *c, uint64_t dir, uint64_t hash);
 
 /* The spot's entry is in the way of a name with another hash: put nodes between.  0 or -EAGAIN: look again. */
 int names_split(struct client *c, const struct names_spot *s, uint64_t hash);

@@ -8,7 +8,7 @@
  *   rmdir    CAS the directory's count from 0 to REMOVED, and owe the removal of its name; pay
  *
  * Each debt and each removal still owed is noted in the transaction that causes it, so death at any point leaves what
- * names_settle() finishes.
+ * names_settle() finishes.  A removal then takes out the nodes that it left empty.
  */
 #include "names_ops.h"
 
@@ -72,7 +72,7 @@ void names_leave(struct client *c, struct names_place *at)
  * On success the row holds what was there: nothing, or the entry of a removed directory, whose remover has not come to
  * taking it away (or died); we do it for him, and owe its count.
  */
-static int put(struct client *c, const struct names_place *at, struct root_fmt *row, uint64_t links)
+static int put_in_window(struct client *c, const struct names_place *at, struct root_fmt *row, uint64_t links)
 {
 	uint64_t entries = names_entries_off(at->dir);
 	struct names_spot s;
@@ -115,10 +115,20 @@ static int put(struct client *c, const struct names_place *at, struct root_fmt *
 		 * Pairs: read_edge().  Crash before: no name, and what was raised is owed.  After: the name is there, and the
 		 * record clears the debts.
 		 */
-		rc = cell_exchange(c, s.edge, s.word, row, &todo);
+		rc = names_exchange(c, &s, row, &todo);
 		if (rc != -EAGAIN)
 			return rc;
 	}
+}
+
+static int put(struct client *c, const struct names_place *at, struct root_fmt *row, uint64_t links)
+{
+	int rc;
+
+	client_read_begin(c);
+	rc = put_in_window(c, at, row, links);
+	client_read_end(c);
+	return rc;
 }
 
 /* An empty path is the directory itself, which exists. */
@@ -194,6 +204,7 @@ int names_unlink(struct client *c, const struct names_place *at)
 	rc = root_take(c, &row);
 	if (rc)
 		return rc;
+	client_read_begin(c);
 	do {
 		struct todo_fmt todo = c->slot->todo;
 
@@ -209,12 +220,15 @@ int names_unlink(struct client *c, const struct names_place *at)
 		/* Pairs: read_edge().  Crash before: nothing.  After: the row holds the entry, and both counts are owed. */
 		rc = cell_exchange(c, s.edge, s.word, row, &todo);
 	} while (rc == -EAGAIN);
+	client_read_end(c);
 	if (!rc) {
 		names_settle(c);
 		inode_touch(c, s.inode, INODE_CTIME);
 		inode_touch(c, at->dir, INODE_MTIME | INODE_CTIME);
 	}
 	ref_drop_row(c, row);
+	if (!rc)
+		names_prune(c, at->dir, at->key.hash);
 	return rc;
 }
 
@@ -285,12 +299,16 @@ int names_rmdir(struct client *c, const struct names_place *at)
 
 		for (rc = 0; !rc && n < 3; n += !rc)
 			rc = root_take(c, &rows[n]);
+		client_read_begin(c);
 		if (!rc)
 			rc = try_rmdir(c, at, rows);
+		client_read_end(c);
 		while (n)
 			ref_drop_row(c, rows[--n]);
 	} while (rc == -EAGAIN);
-	if (!rc)
+	if (!rc) {
 		inode_touch(c, at->dir, INODE_MTIME | INODE_CTIME);
+		names_prune(c, at->dir, at->key.hash);
+	}
 	return rc;
 }

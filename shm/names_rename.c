@@ -266,7 +266,7 @@ static int put(struct client *c, struct rename *r)
 	 * Pairs: read_edge().  Crash before: nothing but debts.  After: the new name is there, and recovery goes on with the
 	 * old one.
 	 */
-	rc = cell_exchange(c, r->new.edge, r->new.word, r->entry, &todo);
+	rc = names_exchange(c, &r->new, r->entry, &todo);
 	if (rc)
 		return rc;
 	CRASH_POINT(c, names, renamed);
@@ -288,9 +288,12 @@ static int try_rename(struct client *c, struct rename *r)
 {
 	int settled, rc;
 
+	client_read_begin(c);
 	rc = look(c, r);
 	if (!rc && (r->directory || r->exchange_directory)) {
+		client_read_end(c);	/* not while it waits */
 		rc = begin_move(c);
+		client_read_begin(c);
 		if (!rc)
 			rc = look(c, r);
 	}
@@ -301,6 +304,7 @@ static int try_rename(struct client *c, struct rename *r)
 	if (!rc)
 		rc = put(c, r);
 	settled = names_settle_with(c, &r->rows);
+	client_read_end(c);
 	if (!rc && settled)
 		rc = settled == 1 ? -EAGAIN : settled;
 	if (!rc)
@@ -328,5 +332,7 @@ int names_rename(struct client *c, const struct names_place *from, const struct 
 
 		rc = try_rename(c, &r);
 	} while (rc == -EAGAIN);
+	if (!rc)
+		names_prune(c, from->dir, from->key.hash);
 	return rc == 1 ? 0 : rc;
 }

@@ -320,7 +320,7 @@ static int put_back(struct client *c, uint64_t dir, uint64_t entry, struct root_
 		names_debt_drop(&todo, entries);
 		names_debt_drop(&todo, links_of(c, entry));
 		/* Pairs: read_edge().  Crash before: tried again.  After: it has its name, and nothing is left to remove. */
-		rc = cell_exchange(c, s.edge, s.word, row, &todo);
+		rc = names_exchange(c, &s, row, &todo);
 		if (!rc)
 			return 0;
 		if (rc == -EAGAIN)
@@ -516,10 +516,12 @@ int names_settle_with(struct client *c, const struct names_rows *rows)
 {
 	int rc = 0;
 
+	client_read_begin(c);
 	if (c->slot->todo.unlink_dir)
 		rc = finish_unlink(c, rows);
 	else if (c->slot->todo.unlink_entry || c->slot->todo.rename_entry)
 		clear_unlink(c);	/* death came in between */
+	client_read_end(c);
 	for (uint32_t i = 0; i < DEBTS; i++)
 		while (c->slot->todo.debt[i])
 			names_lower(c, c->slot->todo.debt[i]);

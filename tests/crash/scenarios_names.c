@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "crash.h"
+#include "names.h"
 
 /* The neighbour made: a file keep, a directory d with d/in in it, an empty directory e, a symlink, a file two. */
 static void prepare_names(struct stage *s)
@@ -140,6 +141,49 @@ static void act_many(struct stage *s, struct cxlshm_pool *pool)
 	MUST(cxlshm_leave(c));
 }
 
+/* In d there are inner nodes, and who was taking them out has died: the edges that hold nothing are frozen. */
+static void prepare_nodes(struct stage *s)
+{
+	struct client *c = (struct client *)s->neighbour;
+	uint64_t dir;
+
+	prepare_names(s);
+	dir = cxlshm_id(s->neighbour, s->held[0]);
+	for (int i = 0; i < 24; i++) {
+		char name[16];
+		struct names_spot spot;
+		struct cell_fmt *cells;
+
+		snprintf(name, sizeof(name), "%d", i);
+		MUST(cxlshm_symlink(s->neighbour, "x", s->held[0], name, NULL));
+		MUST(names_seek(c, dir, names_key_of(c, name, strlen(name)).hash, &spot));
+		cells = spot.up ? object_cell(off_object(c->pool, spot.up_word.value), 0) : NULL;
+		for (unsigned k = 0; cells && k < NODE_EDGES; k++) {
+			struct stamped seen = a128_load_acquire(&cells[k].word);
+
+			REQUIRE(seen.value || era_cas(c, &cells[k].word, seen, EDGE_FROZEN));
+		}
+		era_bump(c);
+	}
+}
+
+static void act_nodes(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	char name[16];
+
+	(void)s;
+	for (int i = 24; i < 36; i++) {
+		snprintf(name, sizeof(name), "d/%d", i);
+		MUST(cxlshm_symlink(c, "x", 0, name, NULL));
+	}
+	for (int i = 0; i < 36; i++) {
+		snprintf(name, sizeof(name), "d/%d", i);
+		MUST(cxlshm_unlink(c, 0, name));
+	}
+	MUST(cxlshm_leave(c));
+}
+
 static void rename_keep(struct stage *s, struct cxlshm_client *c)
 {
 	(void)s;
@@ -247,6 +291,7 @@ const struct scenario names_scenarios[] = {
 	{"names-directories", 2u << 20, prepare_names, act_directories, after_names},
 	{"names-xattrs", 2u << 20, prepare_names, act_xattrs, after_names},
 	{"names-many", 2u << 20, prepare_names, act_many, after_names},
+	{"names-nodes", 2u << 20, prepare_nodes, act_nodes, after_names},
 	{"names-overtaken", 2u << 20, prepare_overtaken, act_join, after_names},
 	{"names-exchange-overtaken", 2u << 20, prepare_exchange, act_join, after_exchange},
 	{"names-exchange-old-taken", 2u << 20, prepare_old_taken, act_join, after_old_taken},

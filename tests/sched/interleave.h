@@ -232,7 +232,7 @@ struct area {
 };
 
 extern const struct area area_ref, area_cell, area_export, area_memory, area_queue, area_spsc, area_names,
-	area_files;
+	area_nodes, area_frozen, area_files;
 
 /* With that many actors. */
 struct world *world_new(const struct area *area, uint32_t actors);

@@ -22,7 +22,7 @@
 #include "interleave.h"
 
 const struct area *const areas[] = {&area_ref, &area_cell, &area_export, &area_memory, &area_queue, &area_spsc,
-					   &area_names, &area_files, NULL};
+					   &area_names, &area_nodes, &area_frozen, &area_files, NULL};
 
 static struct shared *shared;
 

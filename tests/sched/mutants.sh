@@ -56,6 +56,12 @@ removed_stays_removed|names|names_todo.c|s/\t\tif \(seen\.value & COUNTER_REMOVE
 rename_only_same_entry|names|names_todo.c|s/if \(s\.entry != old\) \{/if (!s.entry) {/
 rename_takes_back|names|names_todo.c|s/return undo\(c, renamed, plan, rows\);/break;/
 debts_are_paid|names|names_todo.c|s/\t\twhile \(c->slot->todo\.debt\[i\]\)\n\t\t\tnames_lower[^\n]*\n/\t\tc->slot->todo.debt[i] = 0;\n/
+edges_are_read_in_place|nodes|names.c|s/\t\tif \(!in_place\(s\)\)\n\t\t\treturn -EAGAIN;\n//
+nodes_are_frozen|nodes|names.c|s/\t\tif \(!era_cas\(c, &cells\[i\]\.word, seen\[i\], EDGE_FROZEN\)\)\n\t\t\tbreak;\n//
+frozen_is_thawed|frozen|names.c|s/if \(s->word\.value == EDGE_FROZEN && !thaw\(c, s\)\)/if (0)/
+frozen_anew|frozen|names.c|s/if \(!era_cas\(c, &cells\[i\]\.word, seen\[i\], EDGE_FROZEN\)\)/if (seen[i].value != EDGE_FROZEN && !era_cas(c, &cells[i].word, seen[i], EDGE_FROZEN))/
+edges_have_stamps|nodes|names.c|s/\t\ta128_store_stamp_release\(&cells\[k\]\.word, era_stamp\(c\)\);\n/\t\t;\n/; s/ \|\| !seen\[i\]\.stamp//
+freeze_looks_again|nodes|names.c|s/\tif \(!in_place\(s\)\)\n\t\treturn 0;\n//
 rmdir_looks_again|names|names_ops.c|s/\tif \(edge\.value != s\.word\.value \|\| edge\.stamp != s\.word\.stamp\)\n\t\treturn -EAGAIN;\n//
 LIST
 }

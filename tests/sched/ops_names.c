@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Areas names and files.  In the root directory: a (a fifo), d (a directory that everybody holds); b and c are free, and
+ * Areas names, nodes, frozen and files.  In the root directory: a (a fifo), d (a directory that everybody holds); b and c are free, and
  * share the first edge with a (the hash key is chosen so), so that creating them splits it.  x is in d.
  *
  * A tag stands for an inode: of a fifo its permission bits.
@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "interleave.h"
+#include "names.h"
 
 #define DIR_D 0u
 #define TAG_A 1
@@ -188,6 +189,67 @@ static const struct op ops[] = {
 
 const struct area area_names = {
 	.name = "names", .kind = SPEC_NAMES, .may_wait = 1, .prepare = prepare, .observe = observe, .ops = ops,
+};
+
+/* ---- nodes: a alone in an inner node, which goes with it, or gets more; frozen: the node's empty edges are ---- */
+
+static void nodes_prepare(struct world *w)
+{
+	prepare(w);
+	MUST(cxlshm_mknod(actor(w, OBSERVER), 0, "b", S_IFIFO | TAG_A, NULL));
+	MUST(cxlshm_unlink(actor(w, OBSERVER), 0, "b"));
+}
+
+/* As it is left by somebody who died while he took out the node, and somebody who put a there. */
+static void frozen_prepare(struct world *w)
+{
+	struct client *c = w->client[OBSERVER];
+	struct names_spot s;
+	struct cell_fmt *cells;
+
+	nodes_prepare(w);
+	MUST(names_seek(c, c->pool->super->root_dir, names_key_of(c, "a", 1).hash, &s));
+	REQUIRE(s.up && s.entry);
+	cells = object_cell(off_object(c->pool, s.up_word.value), 0);
+	for (unsigned i = 0; i < NODE_EDGES; i++)
+		REQUIRE(cells + i == s.edge || era_cas(c, &cells[i].word, a128_load_acquire(&cells[i].word), EDGE_FROZEN));
+	era_bump(c);
+}
+
+OP(mk_c, create(w, me, NAME_C))
+OP(mk_rm_b, create(w, me, NAME_B); unlink_name(w, me, NAME_B))
+
+/* What is there throughout is met once, nothing twice. */
+static void list_op(struct world *w, unsigned me)
+{
+	struct cxlshm_dirent entry;
+	uint64_t position = 0;
+	unsigned seen[NAMES_MAX] = {0};
+	int rc;
+
+	if (gone(w, me))
+		return;
+	while (!(rc = cxlshm_readdir(actor(w, me), 0, &position, &entry, NULL)))
+		for (enum name_id n = NAME_A; n < NAMES_MAX; n++)
+			seen[n] += !strcmp(entry.name, text[n]);
+	if (rc != -ENOENT)
+		world_fail(w, "readdir: %s", strerror(-rc));
+	if (seen[NAME_D] != 1 || seen[NAME_A] > 1 || seen[NAME_B] > 1 || seen[NAME_C] > 1)
+		world_fail(w, "a listing has a %u, b %u, c %u and d %u times", seen[NAME_A], seen[NAME_B], seen[NAME_C],
+			   seen[NAME_D]);
+}
+
+static const struct op node_ops[] = {
+	{"rm_a", rm_a_op}, {"mk_a", mk_a_op}, {"mk_b", mk_b_op}, {"mk_c", mk_c_op}, {"mk_rm_b", mk_rm_b_op}, {"mv_ab", mv_ab_op},
+	{"mv_ac", mv_ac_op}, {"look_a", look_a_op}, {"look_b", look_b_op}, {"list", list_op}, {NULL, NULL},
+};
+
+const struct area area_nodes = {
+	.name = "nodes", .kind = SPEC_NAMES, .prepare = nodes_prepare, .observe = observe, .ops = node_ops,
+};
+
+const struct area area_frozen = {
+	.name = "frozen", .kind = SPEC_NAMES, .prepare = frozen_prepare, .observe = observe, .ops = node_ops,
 };
 
 /* ---- files: their extents come and go with them; hard links ---- */
