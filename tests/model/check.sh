@@ -134,6 +134,17 @@ breaks names.pml -DHOLE_RENAME_NO_PIN -DCRASHES=0 -DOP1=REN_AB -DOP2=RMDIR_A -DK
 breaks names.pml -DHOLE_RMDIR_NO_RECHECK -DCRASHES=0 -DOP1=REN_AB -DOP2=RMDIR_A -DKIND=2
 breaks names.pml -DN=3 -DCRASHES=0 -DOP1=REN_AB -DOP2=REN_AC -DOP3=REN_BA	# what undo does not mend: README.md
 
+# inner nodes that come and go
+holds nodes.pml -DOP1=RM_0 -DOP2=INS_1 -DOP3=LOOK_1 -DCRASHES=1
+holds nodes.pml -DOP1=RM_0 -DTHEN1=INS_0 -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=USE -DSTART_FROZEN
+holds nodes.pml -DOP1=RM_0 -DTHEN1=USE -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=LOOK_1
+breaks nodes.pml -DBUG_NO_FREEZE -DOP1=RM_0 -DOP2=INS_1
+breaks nodes.pml -DBUG_NO_THAW -DOP1=RM_0 -DOP2=INS_1 -DSTART_FROZEN
+breaks nodes.pml -DBUG_FROZEN_KEPT -DOP1=RM_0 -DOP2=INS_1 -DSTART_FROZEN
+breaks nodes.pml -DBUG_READ_OUT_OF_PLACE -DOP1=RM_0 -DOP2=LOOK_1 -DOP3=USE
+breaks nodes.pml -DBUG_FREEZE_OUT_OF_PLACE -DOP1=RM_0 -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=USE
+breaks nodes.pml -DBUG_EDGE_NO_STAMP -DOP1=RM_0 -DOP2=INS_1 -DOP3=INS_0
+
 # lost write-backs
 holds host.pml -DCRASHES=2 -DOPS=1
 holds host.pml -DCRASHES=1 -DOPS=2
@@ -156,6 +167,8 @@ holds_big segment.pml -DCRASHES=1 -DONE_SEGMENT -DLIVES=1 -DOPS1=1
 holds_big names.pml -DCRASHES=2 -DOP1=REN_AB -DOP2=REN_AC
 holds_big names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_BA -DB_TAKEN
 holds_big names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_AB -DKIND=2
+holds_big nodes.pml -DOP1=RM_0 -DTHEN1=INS_0 -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=LOOK_1 -DCRASHES=1
+holds_big nodes.pml -DOP1=RM_0 -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=INS_0 -DTHEN3=USE -DCRASHES=2 -DSTART_FROZEN
 holds_big host.pml -DCRASHES=2 -DOPS=2
 
 distinct() { printf '%s\n' "$@" | sort -u | wc -l; }

@@ -61,7 +61,6 @@ nodes_are_frozen|nodes|names.c|s/\t\tif \(!era_cas\(c, &cells\[i\]\.word, seen\[
 frozen_is_thawed|frozen|names.c|s/if \(s->word\.value == EDGE_FROZEN && !thaw\(c, s\)\)/if (0)/
 frozen_anew|frozen|names.c|s/if \(!era_cas\(c, &cells\[i\]\.word, seen\[i\], EDGE_FROZEN\)\)/if (seen[i].value != EDGE_FROZEN && !era_cas(c, &cells[i].word, seen[i], EDGE_FROZEN))/
 edges_have_stamps|nodes|names.c|s/\t\ta128_store_stamp_release\(&cells\[k\]\.word, era_stamp\(c\)\);\n/\t\t;\n/; s/ \|\| !seen\[i\]\.stamp//
-freeze_looks_again|nodes|names.c|s/\tif \(!in_place\(s\)\)\n\t\treturn 0;\n//
 rmdir_looks_again|names|names_ops.c|s/\tif \(edge\.value != s\.word\.value \|\| edge\.stamp != s\.word\.stamp\)\n\t\treturn -EAGAIN;\n//
 LIST
 }
