@@ -227,7 +227,7 @@ int names_unlink(struct client *c, const struct names_place *at)
 		inode_touch(c, at->dir, INODE_MTIME | INODE_CTIME);
 	}
 	ref_drop_row(c, row);
-	if (!rc)
+	if (!rc && s.up)
 		names_prune(c, at->dir, at->key.hash);
 	return rc;
 }

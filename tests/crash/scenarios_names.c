@@ -6,8 +6,8 @@
 #include <inttypes.h>
 #include <sys/stat.h>
 
+#include "../lib/frozen.h"
 #include "crash.h"
-#include "names.h"
 
 /* The neighbour made: a file keep, a directory d with d/in in it, an empty directory e, a symlink, a file two. */
 static void prepare_names(struct stage *s)
@@ -145,25 +145,16 @@ static void act_many(struct stage *s, struct cxlshm_pool *pool)
 static void prepare_nodes(struct stage *s)
 {
 	struct client *c = (struct client *)s->neighbour;
-	uint64_t dir;
+	char name[16];
 
 	prepare_names(s);
-	dir = cxlshm_id(s->neighbour, s->held[0]);
 	for (int i = 0; i < 24; i++) {
-		char name[16];
-		struct names_spot spot;
-		struct cell_fmt *cells;
-
 		snprintf(name, sizeof(name), "%d", i);
 		MUST(cxlshm_symlink(s->neighbour, "x", s->held[0], name, NULL));
-		MUST(names_seek(c, dir, names_key_of(c, name, strlen(name)).hash, &spot));
-		cells = spot.up ? object_cell(off_object(c->pool, spot.up_word.value), 0) : NULL;
-		for (unsigned k = 0; cells && k < NODE_EDGES; k++) {
-			struct stamped seen = a128_load_acquire(&cells[k].word);
-
-			REQUIRE(seen.value || era_cas(c, &cells[k].word, seen, EDGE_FROZEN));
-		}
-		era_bump(c);
+	}
+	for (int i = 0; i < 24; i++) {
+		snprintf(name, sizeof(name), "%d", i);
+		MUST(frozen_make(c, cxlshm_id(s->neighbour, s->held[0]), name));
 	}
 }
 
@@ -171,15 +162,21 @@ static void act_nodes(struct stage *s, struct cxlshm_pool *pool)
 {
 	struct cxlshm_client *c = join(pool);
 	char name[16];
+	cxlshm_ref d;
+	int put[3];
 
 	(void)s;
-	for (int i = 24; i < 36; i++) {
-		snprintf(name, sizeof(name), "d/%d", i);
-		MUST(cxlshm_symlink(c, "x", 0, name, NULL));
+	MUST(cxlshm_lookup(c, 0, "d", CXLSHM_INODE, &d));
+	for (int i = 24, n = 0; n < 3; i++) {
+		snprintf(name, sizeof(name), "%d", i);
+		if (!frozen_meets((struct client *)c, cxlshm_id(c, d), name))
+			continue;
+		MUST(cxlshm_symlink(c, "x", d, name, NULL));
+		put[n++] = i;
 	}
-	for (int i = 0; i < 36; i++) {
-		snprintf(name, sizeof(name), "d/%d", i);
-		MUST(cxlshm_unlink(c, 0, name));
+	for (int i = 0; i < 27; i++) {
+		snprintf(name, sizeof(name), "%d", i < 3 ? put[i] : i - 3);
+		MUST(cxlshm_unlink(c, d, name));
 	}
 	MUST(cxlshm_leave(c));
 }

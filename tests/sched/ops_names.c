@@ -8,8 +8,8 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "../lib/frozen.h"
 #include "interleave.h"
-#include "names.h"
 
 #define DIR_D 0u
 #define TAG_A 1
@@ -204,16 +204,9 @@ static void nodes_prepare(struct world *w)
 static void frozen_prepare(struct world *w)
 {
 	struct client *c = w->client[OBSERVER];
-	struct names_spot s;
-	struct cell_fmt *cells;
 
 	nodes_prepare(w);
-	MUST(names_seek(c, c->pool->super->root_dir, names_key_of(c, "a", 1).hash, &s));
-	REQUIRE(s.up && s.entry);
-	cells = object_cell(off_object(c->pool, s.up_word.value), 0);
-	for (unsigned i = 0; i < NODE_EDGES; i++)
-		REQUIRE(cells + i == s.edge || era_cas(c, &cells[i].word, a128_load_acquire(&cells[i].word), EDGE_FROZEN));
-	era_bump(c);
+	MUST(frozen_make(c, c->pool->super->root_dir, "a"));
 }
 
 OP(mk_c, create(w, me, NAME_C))

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "../lib/frozen.h"
 #include "wait.h"
 
 static cxlshm_ref give(struct stage *s, cxlshm_ref ref, uint64_t token[2])
@@ -351,6 +352,43 @@ static void act_receive(struct stage *s, struct cxlshm_pool *pool)
 	MUST(cxlshm_leave(c));
 }
 
+/* In the root there are inner nodes, and who was taking them out has died. */
+static void before_nodes(struct stage *s)
+{
+	struct client *n = (struct client *)s->neighbour;
+	char name[16];
+
+	for (int i = 0; i < 24; i++) {
+		snprintf(name, sizeof(name), "n%d", i);
+		MUST(cxlshm_mknod(s->neighbour, 0, name, S_IFIFO | 0600, NULL));
+	}
+	for (int i = 0; i < 24; i++) {
+		snprintf(name, sizeof(name), "n%d", i);
+		MUST(frozen_make(n, n->pool->super->root_dir, name));
+	}
+}
+
+static void act_nodes(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	char name[16];
+
+	(void)s;
+	for (int i = 24, n = 0; n < 3; i++) {
+		snprintf(name, sizeof(name), "n%d", i);
+		if (!frozen_meets((struct client *)c, ((struct client *)c)->pool->super->root_dir, name))
+			continue;
+		MUST(cxlshm_mknod(c, 0, name, S_IFIFO | 0600, NULL));
+		MUST(cxlshm_unlink(c, 0, name));
+		n++;
+	}
+	for (int i = 0; i < 24; i++) {
+		snprintf(name, sizeof(name), "n%d", i);
+		MUST(cxlshm_unlink(c, 0, name));
+	}
+	MUST(cxlshm_leave(c));
+}
+
 const struct scenario scenarios[] = {
 	{.name = "refs", .act = act_refs},
 	{.name = "cells", .act = act_cells},
@@ -360,6 +398,7 @@ const struct scenario scenarios[] = {
 	{.name = "roots", .act = act_many_roots},
 	{.name = "queues", .act = act_queues},
 	{.name = "names", .act = act_names},
+	{.name = "nodes", .act = act_nodes, .before = before_nodes},
 	{.name = "directories", .act = act_directories},
 	{.name = "succeed", .act = act_succeed, .victim = victim_all, .dead_at = CRASH_queue_send_begun},
 	{.name = "send", .act = act_send, .victim = victim_receive, .dead_at = CRASH_queue_receive_swapped},
