@@ -70,6 +70,22 @@ void lane_stop(struct lanes *lanes)
 	pthread_mutex_destroy(&lanes->names.mutex);
 }
 
+static void trim(struct lane *lane)
+{
+	if (pthread_mutex_trylock(&lane->mutex))
+		return;
+	if (lane->client)
+		cxlshm_trim(lane->client);
+	pthread_mutex_unlock(&lane->mutex);
+}
+
+void lane_trim(struct lanes *lanes)
+{
+	trim(&lanes->names);
+	for (unsigned i = 0; i < lanes->side_count; i++)
+		trim(&lanes->side[i]);
+}
+
 struct cxlshm_client *lane_lock(struct lanes *lanes)
 {
 	pthread_mutex_lock(&lanes->names.mutex);

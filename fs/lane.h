@@ -11,6 +11,7 @@
  * | call                              | with the names lane |
  * | lane_lock, lane_unlock            | takes, gives back   |
  * | lane_side_begin, _end, _drop      | not locked          |
+ * | lane_trim                         | not locked          |
  *
  * Progress: a side lane is never waited for with the names lane locked.
  */
@@ -45,6 +46,9 @@ int lane_start(struct lanes *lanes, struct cxlshm_pool *pool, unsigned threads);
 
 /* Leave the pool, dropping every reference.  No lane may be in use. */
 void lane_stop(struct lanes *lanes);
+
+/* Give back the memory that the lanes which nobody uses just now hold nothing in. */
+void lane_trim(struct lanes *lanes);
 
 struct cxlshm_client *lane_lock(struct lanes *lanes);
 void lane_unlock(struct lanes *lanes);

@@ -209,6 +209,7 @@ static void *work(void *arg)
 		now = now_ns();
 		if (now >= round_due) {
 			recover(monitor);
+			lane_trim(&monitor->fs->lanes);
 			changed = true;
 			round_due = now + ROUND_MS * MS;
 		}

@@ -58,6 +58,7 @@ struct client {
 	uint32_t segment_cursor;	/* owned segment that had free pages last */
 	uint32_t collect_cursor;	/* owned segment whose remote list is looked at next */
 	uint32_t claim_cursor;	/* where to look for claimable segments */
+	uint64_t trimmed_at;	/* slot's count of frees at the last cxlshm_trim() */
 	uint32_t pages_empty_max;	/* pages in runs without a used block that a sweep leaves for re-use */
 
 	struct mapping *mappings;	/* of cxlshm_map(); extent.c */

@@ -40,6 +40,7 @@
 	X(page, frontier_headers)                                                                  \
 	X(page, frontier_raised)                                                                   \
 	X(page, run_closed)                                                                        \
+	X(page, roots_freed)                                                                       \
 	X(page, collect_swapped)                                                                   \
 	X(page, collect_block)                                                                     \
 	X(page, push_limbo)                                                                        \
@@ -53,6 +54,7 @@
 	X(alloc, unrooted)                                                                         \
 	X(root, page_filled)                                                                       \
 	X(root, page_linked)                                                                       \
+	X(root, page_unlinked)                                                                     \
 	X(ref, exposed)                                                                            \
 	X(ref, attach_counted)                                                                     \
 	X(ref, attach_rooted)                                                                      \

@@ -16,11 +16,15 @@
 int api_made_room(struct client *c, int rc)
 {
 	struct cxlshm_recovery recovery = {0};
+	uint64_t owned = a64_load_relaxed(&c->slot->segments_owned);
 
 	if (rc != -ENOSPC)
 		return 0;
+	/* What it keeps for itself may be what an extent wants. */
+	page_collect_all(c);
+	page_sweep(c, 0);
 	recover_dead(c->pool, &recovery);
-	return recovery.clients || segment_trim(c);
+	return segment_trim(c) || recovery.clients || a64_load_relaxed(&c->slot->segments_owned) < owned;
 }
 
 /* ---- pools ---- */
@@ -189,6 +193,22 @@ int cxlshm_leave(struct cxlshm_client *client)
 		return 0;
 	}
 	recover_retire(c);
+	return 0;
+}
+
+int cxlshm_trim(struct cxlshm_client *client)
+{
+	struct client *c = api_client(client);
+	uint64_t frees;
+	int rc = c ? api_usable(c) : -EINVAL;
+
+	if (rc)
+		return rc;
+	frees = a64_load_relaxed(&c->slot->frees);
+	if (root_trim(c) | page_collect_all(c) || frees != c->trimmed_at)
+		page_sweep(c, c->pages_empty_max);
+	c->trimmed_at = frees;
+	segment_trim_hinted(c);
 	return 0;
 }
 

@@ -216,7 +216,8 @@ static inline uint64_t root_object(const struct root_fmt *row)
 }
 
 struct roots_fmt {	/* head of a page of further roots; rows fill the page behind it */
-	struct a64 next;	/* 0 | next such page of this slot; W: slot, before it is linked; R: recovery */
+	struct a64 next;	/* 0 | next such page of this slot; W: slot, before it is linked, and to leave out one without rows
+				   in use; R: recovery, inspection */
 	uint64_t rows;	/* 8 | W: slot, before it is linked; R: recovery */
 };
 static_assert(sizeof(struct roots_fmt) == 16, "format");

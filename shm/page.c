@@ -231,6 +231,20 @@ int page_roots_new(struct client *c, uint64_t *out)
 	return 0;
 }
 
+void page_roots_free(struct client *c, uint64_t off)
+{
+	uint32_t segment = off_segment(c->pool, off);
+	uint32_t page = (uint32_t)(off >> c->pool->page_shift) & (PAGES_PER_SEGMENT - 1);
+	struct page_fmt *entry = segment_pages(c->pool, segment) + page;
+
+	/* Crash before: a page of rows that nobody knows; it goes back with the segment. */
+	a32_store_release(&entry->kind, PAGE_FREE);
+	persist(c->pool, entry, sizeof(*entry));
+	CRASH_POINT(c, page, roots_freed);
+	*free_mask(c, segment) |= mask_of(page, 1);
+	c->segment_cursor = segment;
+}
+
 int page_more(struct client *c)
 {
 	uint32_t segment;

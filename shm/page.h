@@ -88,6 +88,9 @@ int page_span_new(struct client *c, uint64_t block_bytes, uint32_t first, struct
 /* A run of one page for root rows, zeroed: its offset. */
 int page_roots_new(struct client *c, uint64_t *off);
 
+/* The page of rows at off, which nothing leads to any more, is free. */
+void page_roots_free(struct client *c, uint64_t off);
+
 /* Put blocks beyond the frontier on the run's free list.  0 if there are none. */
 int page_extend(struct client *c, struct page_fmt *run);
 

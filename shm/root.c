@@ -52,6 +52,67 @@ int root_more(struct client *c)
 	return 0;
 }
 
+static int page_unused(const struct client *c, uint64_t off)
+{
+	const struct roots_fmt *head = off_ptr(c->pool, off);
+
+	for (uint64_t i = 1; i <= head->rows; i++)
+		if (root_object(root_at(c, off + i * sizeof(struct root_fmt))))
+			return 0;
+	return 1;
+}
+
+/* Is this a page of rows, of this client? */
+static int page_sane(const struct client *c, uint64_t off)
+{
+	uint64_t page_bytes = 1ull << c->pool->page_shift;
+
+	return !(off & (page_bytes - 1)) && off_is_object(c->pool, off) && segment_is_mine(c, off_segment(c->pool, off)) &&
+	       ((struct roots_fmt *)off_ptr(c->pool, off))->rows == page_bytes / sizeof(struct root_fmt) - 1;
+}
+
+static int chain_row(struct client *c, struct root_fmt *row, void *arg)
+{
+	(void)arg;
+	if (!root_object(row))
+		root_give(c, row);
+	return 0;
+}
+
+int root_trim(struct client *c)
+{
+	uint64_t left = c->pool->heap_bytes >> c->pool->page_shift;	/* no list is longer, but for one in a circle */
+	struct a64 *link = &c->slot->roots_next;
+	uint64_t pages = 0, unused = 0;
+	uint64_t off;
+
+	for (off = a64_load_relaxed(link); off; off = a64_load_relaxed(&((struct roots_fmt *)off_ptr(c->pool, off))->next)) {
+		if (!page_sane(c, off) || !left--)
+			return 0;
+		pages++;
+		unused += (uint64_t)page_unused(c, off);
+	}
+	/* All rows that are left are chained anew. */
+	if (!unused || unused < pages / 4)
+		return 0;
+	while ((off = a64_load_relaxed(link))) {
+		struct roots_fmt *head = off_ptr(c->pool, off);
+
+		if (!page_unused(c, off)) {
+			link = &head->next;
+			continue;
+		}
+		/* Pairs: root_each() in recovery.  Crash after: as in root_more(). */
+		a64_store_release(link, a64_load_relaxed(&head->next));
+		persist(c->pool, link, 8);
+		CRASH_POINT(c, root, page_unlinked);
+		page_roots_free(c, off);
+	}
+	c->root_free = 0;
+	root_each(c, chain_row, NULL);
+	return 1;
+}
+
 int root_each(struct client *c, int (*visit)(struct client *c, struct root_fmt *row, void *arg), void *arg)
 {
 	uint64_t off = off_of(c->pool, c->slot) + c->pool->super->roots_off;

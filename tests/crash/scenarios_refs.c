@@ -234,6 +234,11 @@ static void act_roots(struct stage *s, struct cxlshm_pool *pool)
 		((struct pool *)pool)->crash_hook = i < 240 ? NULL : hook;
 		MUST(cxlshm_release(c, ref[i]));
 	}
+	((struct pool *)pool)->crash_hook = NULL;
+	for (int i = 251; i < 270; i += 2)
+		MUST(cxlshm_release(c, ref[i]));
+	((struct pool *)pool)->crash_hook = hook;
+	MUST(cxlshm_trim(c));
 	MUST(cxlshm_leave(c));
 }
 

@@ -209,6 +209,44 @@ static void exports_are_taken_once(void **state)
 	fixture_free(f);
 }
 
+/* What was a lot for a while comes back, rows and objects. */
+static void trimming_gives_memory_back(void **state)
+{
+	enum { MANY = 20000 };
+	struct fixture *f = fixture_new(16 << 20, 4);
+	const struct slot_fmt *slot = ((struct client *)f->client)->slot;
+	cxlshm_ref *ref = calloc(MANY, sizeof(*ref)), shared;
+	uint64_t most;
+
+	(void)state;
+	assert_non_null(ref);
+	assert_int_equal(cxlshm_trim(NULL), -EINVAL);
+	assert_int_equal(cxlshm_alloc(f->client, 40, &shared), 0);
+	for (int i = 0; i < MANY; i++)
+		assert_int_equal(i % 4 ? cxlshm_attach(f->client, shared, &ref[i]) : cxlshm_alloc(f->client, 500, &ref[i]), 0);
+	most = a64_load_relaxed(&slot->segments_owned);
+	assert_true(most > 8);
+	assert_int_equal(cxlshm_trim(f->client), 0);
+	assert_int_equal(a64_load_relaxed(&slot->segments_owned), most);
+	for (int i = 0; i < MANY; i++)
+		if (i != 7777)	/* one row of a page stays in use */
+			assert_int_equal(cxlshm_release(f->client, ref[i]), 0);
+	assert_int_equal(cxlshm_trim(f->client), 0);
+	assert_true(a64_load_relaxed(&slot->segments_owned) <= 3);
+	fixture_check(f);
+	assert_int_equal(fixture_refs(f, ref[7777]), 2);
+	for (int i = 0; i < 2000; i++)
+		assert_int_equal(cxlshm_attach(f->client, ref[7777], &ref[i]), 0);
+	assert_int_equal(fixture_refs(f, shared), 2002);
+	fixture_check(f);
+	for (int i = 0; i < 2000; i++)
+		assert_int_equal(cxlshm_release(f->client, ref[i]), 0);
+	assert_int_equal(cxlshm_release(f->client, ref[7777]), 0);
+	assert_int_equal(cxlshm_release(f->client, shared), 0);
+	free(ref);
+	fixture_free(f);
+}
+
 /* More references take memory, too, and a dead client's is as good as free. */
 static void references_find_room_that_a_dead_client_holds(void **state)
 {
@@ -258,6 +296,7 @@ int main(void)
 		cmocka_unit_test(long_lists_go_without_recursion),
 		cmocka_unit_test(trees_and_wide_objects_go_whole),
 		cmocka_unit_test(exports_are_taken_once),
+		cmocka_unit_test(trimming_gives_memory_back),
 		cmocka_unit_test(references_find_room_that_a_dead_client_holds),
 		cmocka_unit_test(a_field_that_leads_nowhere_takes_no_row),
 	};

@@ -128,6 +128,19 @@ static void act_many_roots(struct stage *s, struct cxlshm_pool *pool)
 	/* It ends with all of them held: the neighbour's recovery drops them. */
 }
 
+static void act_trim(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref plain = take(s, c, PLAIN), copy[300];
+
+	for (int i = 0; i < 300; i++)
+		MUST(cxlshm_attach(c, plain, &copy[i]));
+	for (int i = 0; i < 300; i++)
+		MUST(cxlshm_release(c, copy[i]));
+	MUST(cxlshm_trim(c));
+	MUST(cxlshm_leave(c));
+}
+
 static void act_queues(struct stage *s, struct cxlshm_pool *pool)
 {
 	struct cxlshm_client *c = join(pool), *d = join(pool);
@@ -396,6 +409,7 @@ const struct scenario scenarios[] = {
 	{.name = "stale_hints", .act = act_stale_hints},
 	{.name = "give_back", .act = act_give_back, .before = before_give_back},
 	{.name = "roots", .act = act_many_roots},
+	{.name = "trim", .act = act_trim},
 	{.name = "queues", .act = act_queues},
 	{.name = "names", .act = act_names},
 	{.name = "nodes", .act = act_nodes, .before = before_nodes},
