@@ -461,7 +461,7 @@ int cxlshm_resize(struct cxlshm_client *client, cxlshm_ref ref, uint64_t size_by
 /*
  * fallocate(2) on a file object: mode is 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE (with or without KEEP_SIZE) or
  * FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE.  -ENOSPC, -EINVAL, -EFBIG; -EOPNOTSUPP: any other mode.
- * Crash: any part of it is done.
+ * Zeroing a range reserves it first, and gives up nothing that is reserved.  Crash: any part of it is done.
  */
 int cxlshm_reserve(struct cxlshm_client *client, cxlshm_ref ref, int mode, uint64_t offset,
 		   uint64_t length);
