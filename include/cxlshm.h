@@ -502,7 +502,9 @@ struct cxlshm_client_info {
 	uint64_t era;
 	uint64_t references;
 	uint64_t segments;
-	uint64_t allocations, frees, attaches, recoveries;	/* since it joined */
+	uint64_t allocations, frees, attaches;	/* since it joined */
+	uint64_t recoveries;	/* dead clients that it recovered, as it joined and since; those of cxlshm_recover(), which
+				 * has no client, are in struct cxlshm_counters only */
 };
 
 /* Call back for each client; a non-zero answer ends the walk and is returned. */

@@ -51,6 +51,9 @@ static inline int api_object(const struct client *c, cxlshm_ref ref, uint64_t *o
 	return 0;
 }
 
+/* Recover dead clients on behalf of a living one, whose doing it is counted as.  recovery may be NULL. */
+void api_recover(struct client *c, struct cxlshm_recovery *recovery);
+
 /* After rc: is it worth trying again?  1 once memory of dead clients, or kept for late readers, has been freed. */
 int api_made_room(struct client *c, int rc);
 

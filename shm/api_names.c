@@ -33,14 +33,14 @@ static int again(struct client *c, int rc, struct tries *tries)
 	if (rc == -ENOSPC)
 		return !tries->room++ && api_made_room(c, rc);
 	if (rc == -EOWNERDEAD && tries->dead++ < TRIES_OWNER_DEAD) {
-		recover_dead(c->pool, NULL);
+		api_recover(c, NULL);
 		if (tries->dead > 1)
 			pause_briefly();
 		return 1;
 	}
 	if (rc == -EBUSY && tries->busy++ < TRIES_BUSY) {
 		if (tries->busy == 1)
-			recover_dead(c->pool, NULL);
+			api_recover(c, NULL);
 		else
 			pause_briefly();
 		return 1;

@@ -74,7 +74,7 @@ static int take_over(struct client *c, const struct queue *queue, struct root_fm
 	int rc = -EOWNERDEAD;
 
 	for (int i = 0; i < ROLE_TRIES && rc == -EOWNERDEAD; i++) {
-		recover_dead(c->pool, NULL);
+		api_recover(c, NULL);
 		rc = one_try(c, queue, row, side);
 	}
 	return rc;	/* -EOWNERDEAD: somebody else is at it */
@@ -140,7 +140,7 @@ static int wait_for(struct client *c, const struct queue *queue, struct root_fmt
 			return rc;
 		now = now_ns();
 		if (rc && now - recovered >= RECOVER_NS) {
-			recover_dead(c->pool, NULL);
+			api_recover(c, NULL);
 			recovered = now;
 		}
 	}

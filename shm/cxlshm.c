@@ -13,13 +13,28 @@
 
 #include "api.h"
 
+static void count_recoveries(struct client *c, uint32_t clients)
+{
+	a64_store_relaxed(&c->slot->recoveries, a64_load_relaxed(&c->slot->recoveries) + clients);
+}
+
+void api_recover(struct client *c, struct cxlshm_recovery *recovery)
+{
+	struct cxlshm_recovery done = {0};
+
+	recover_dead(c->pool, &done);
+	count_recoveries(c, done.clients);
+	if (recovery)
+		*recovery = done;
+}
+
 int api_made_room(struct client *c, int rc)
 {
-	struct cxlshm_recovery recovery = {0};
+	struct cxlshm_recovery recovery;
 
 	if (rc != -ENOSPC)
 		return 0;
-	recover_dead(c->pool, &recovery);
+	api_recover(c, &recovery);
 	return recovery.clients || segment_trim(c);
 }
 
@@ -149,6 +164,7 @@ void cxlshm_pool_close(struct cxlshm_pool *handle)
 int cxlshm_join(struct cxlshm_pool *handle, const char *name, unsigned flags, struct cxlshm_client **client)
 {
 	struct pool *pool = api_pool(handle);
+	struct cxlshm_recovery recovery = {0};
 	struct client *c;
 	int rc;
 
@@ -158,10 +174,11 @@ int cxlshm_join(struct cxlshm_pool *handle, const char *name, unsigned flags, st
 		return -EOWNERDEAD;
 	if (pool->flags & CXLSHM_READONLY)
 		return -EROFS;
-	recover_dead(pool, NULL);
+	recover_dead(pool, &recovery);
 	rc = client_claim(pool, name, &c);
 	if (rc)
 		return rc;
+	count_recoveries(c, recovery.clients);
 	if (flags & CXLSHM_JOIN_THREAD) {
 		c->thread_next = pthread_getspecific(pool->thread_key);
 		rc = pthread_setspecific(pool->thread_key, c);
