@@ -185,7 +185,8 @@ int cxlshm_wait_clients(struct cxlshm_pool *pool, uint32_t *sequence, int64_t ti
 
 /* ---------------------------------------------------------------- objects and references */
 
-#define CXLSHM_ZERO 1u	/* all bytes zero; otherwise they may be this client's own old ones */
+#define CXLSHM_ZERO 1u	/* all bytes zero; otherwise what an object that this client allocated had in it, which may be bytes
+				 * that others, to whom it gave references, wrote there */
 #define CXLSHM_PAGE_ALIGNED 2u	/* bytes start on a 4 KiB boundary; otherwise on a 16-byte one */
 #define CXLSHM_CELLS 4u	/* the slots are 16-byte cells, not 8-byte reference fields */
 #define CXLSHM_EXTENT 8u	/* the bytes are an extent: zero, mappable with cxlshm_map() and, once

@@ -358,10 +358,11 @@ void page_sweep(struct client *c, uint32_t keep)
 		next = owned_next(c, s);
 		/*
 		 * One empty span and a few empty segments stay: allocating and freeing in turn need not call the system.  Not a
-		 * large one: its client may never allocate again.
+		 * large one: its client may never allocate again.  Nor an adopted one, for what is in it is another's.
 		 */
 		if (segment_is_mine(c, s) && span_empty(c, s)) {
-			if (!keep || segment_span_of(c->pool, s) > c->pool->segments / 64 || spans++)
+			if (!keep || segment_pages(c->pool, s)->flags & PAGE_ADOPTED ||
+			    segment_span_of(c->pool, s) > c->pool->segments / 64 || spans++)
 				segment_release(c, s);
 			continue;
 		}
