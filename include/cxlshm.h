@@ -18,8 +18,7 @@
  *   -EOVERFLOW  a count is at its limit of 2^32 - 1
  *   -EFBIG      a size or an offset of a file object beyond what its file system takes
  *   -EOWNERDEAD this handle was inherited through fork(): the child must open and join for itself
- *   -ESTALE     this client was declared dead and recovered: for pools shared by several machines, kept for
- *               when they fence each other; on one machine the kernel knows who lives, and it does not occur
+ *   -ESTALE     this client was taken for dead, and recovered, because its descriptors were closed: see "Dying"
  *   -EROFS      the pool was opened with CXLSHM_READONLY
  * Handles and result pointers must not be NULL unless a comment says that they may: most calls answer -EINVAL, the shortest
  * ones do not look.
@@ -31,6 +30,12 @@
  * Dying.  "Crash" says what others find when the caller dies inside the call.  Where it is not said:
  * either the call has happened or it has not, and all references of the caller are dropped by
  * whoever recovers it.
+ * A client lives while the descriptors that its pool handle opened are open.  closefrom(3), or dup2(2) over one of them, is
+ * the client's death: others recover it, and give its memory to others.  Calls that go beyond the client's own memory look,
+ * and answer -ESTALE; the shortest ones do not, and what they write may be somebody else's.  cxlshm_leave() is all that is
+ * left to do; no cxlshm_pool_close() once the numbers may be other files'.  The other way round, a child made behind the
+ * back of pthread_atfork(3) handlers, by _Fork(3) or clone(2), keeps the parent's clients alive until it ends or executes
+ * another program.
  */
 #ifndef CXLSHM_H
 #define CXLSHM_H

@@ -23,18 +23,24 @@ static inline const struct client *api_client_const(const struct cxlshm_client *
 	return (const struct client *)client;
 }
 
-/* 0, or -EOWNERDEAD in the child of a fork(). */
+/* 0; -EOWNERDEAD in the child of a fork(); -ESTALE if the slot was taken from its client. */
 static inline int api_usable(const struct client *c)
 {
-	return __builtin_expect(c->pool->forked, 0) ? -EOWNERDEAD : 0;
+	if (__builtin_expect(c->pool->forked, 0))
+		return -EOWNERDEAD;
+	return __builtin_expect(pool_slot_lost(c->pool, c->cid, c->slot), 0) ? -ESTALE : 0;
 }
 
-/* The row of a handle in *row, or -EBADF; in the child of a fork(), where no handle has one, -EOWNERDEAD. */
+
+/* The row of a handle in *row, or -EBADF; or why none of this client's has one, as api_usable() says. */
 static inline int api_row(const struct client *c, cxlshm_ref ref, struct root_fmt **row)
 {
 	*row = root_of(c, ref);
-	if (__builtin_expect(!*row, 0))
-		return c->pool->forked ? -EOWNERDEAD : -EBADF;
+	if (__builtin_expect(!*row, 0)) {
+		int rc = api_usable(c);
+
+		return rc ? rc : -EBADF;
+	}
 	return 0;
 }
 

@@ -21,8 +21,10 @@ struct mapping {
 static int find_extent(struct client *c, cxlshm_ref ref, uint64_t *id, uint64_t *off)
 {
 	uint64_t header;
-	int rc = api_object(c, ref, off, &header);
+	int rc = api_usable(c);
 
+	if (!rc)
+		rc = api_object(c, ref, off, &header);
 	if (rc)
 		return rc;
 	if (object_kind(header) != OBJECT_FILE)
@@ -120,7 +122,7 @@ int cxlshm_unmap(struct cxlshm_client *client, void *address)
 			continue;
 		munmap(m->address, m->bytes);
 		*link = m->next;
-		if (!c->pool->forked)
+		if (!api_usable(c))
 			ref_drop_row(c, m->row);
 		free(m);
 		return 0;

@@ -132,6 +132,9 @@ static int wait_for(struct client *c, const struct queue *queue, struct root_fmt
 	while (now < deadline) {
 		uint32_t announced = queue_announce(c, queue, side);
 
+		rc = api_usable(c);
+		if (rc)
+			return rc;
 		rc = transfer_later(c, queue, row, side);
 		if (rc != -EAGAIN)
 			return rc;

@@ -396,8 +396,10 @@ int cxlshm_export(struct cxlshm_client *client, cxlshm_ref ref, uint64_t *token)
 {
 	struct client *c = api_client(client);
 	struct root_fmt *row;
-	int rc = ref ? row_of_whole(c, ref, &row) : -EBADF;
+	int rc = api_usable(c);
 
+	if (!rc)
+		rc = ref ? row_of_whole(c, ref, &row) : -EBADF;
 	if (rc)
 		return rc;
 	for (uint32_t i = 0; i < EXPORTS; i++) {

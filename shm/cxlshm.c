@@ -201,7 +201,7 @@ int cxlshm_leave(struct cxlshm_client *client)
 		return -EINVAL;
 	api_unmap_all(c);
 	forget_at_exit(c);
-	if (c->pool->forked) {
+	if (api_usable(c)) {	/* what was in the slot is somebody else's, or gone */
 		client_abandon(c);
 		return 0;
 	}

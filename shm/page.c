@@ -236,6 +236,8 @@ int page_more(struct client *c)
 	uint32_t segment;
 	int rc;
 
+	if (pool_slot_lost(c->pool, c->cid, c->slot))
+		return -ESTALE;
 	if (!segment_adopt_any(c, &segment)) {
 		page_adopted(c, segment, 1);
 		return 0;

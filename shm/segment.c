@@ -216,6 +216,9 @@ int segment_claim(struct client *c, uint32_t *segment)
 		struct stamped old;
 		int rc;
 
+		/* Every time: who uses the slot now has used our eras, and no CAS of ours may ever succeed. */
+		if (pool_slot_lost(c->pool, c->cid, c->slot))
+			return -ESTALE;
 		if (found == SEGMENT_NONE)
 			found = find_by_walk(c, 0);
 		if (found == SEGMENT_NONE)
@@ -554,6 +557,8 @@ int segment_span_claim(struct client *c, uint32_t count, uint32_t *head)
 		run = wanted(segment_state_of(pool, segment), 0) ? run + 1 : 0;
 		if (run < count)
 			continue;
+		if (pool_slot_lost(c->pool, c->cid, c->slot))
+			return -ESTALE;
 		*head = segment + 1 - count;
 		rc = span_take(c, *head, count);
 		if (rc != -EAGAIN)
