@@ -20,8 +20,9 @@
  *   -EOWNERDEAD this handle was inherited through fork(): the child must open and join for itself
  *   -ESTALE     this client was taken for dead, and recovered, because its descriptors were closed: see "Dying"
  *   -EROFS      the pool was opened with CXLSHM_READONLY
- * Handles and result pointers must not be NULL unless a comment says that they may: most calls answer -EINVAL, the shortest
- * ones do not look.
+ * Handles and result pointers must not be NULL unless a comment says that they may: the answer is -EINVAL (cxlshm_client_id():
+ * 0; cxlshm_client_pool(): NULL).  The shortest calls do not look: cxlshm_alloc(), _dup(), _attach(), _release(), _ptr(),
+ * _size(), _id(), _kind(), _queue_send(), _queue_receive().
  *
  * Threads.  A pool handle may be used by any number of threads.  A client handle is used by one
  * thread at a time; join once a thread.  Calls on different clients never wait for each other,

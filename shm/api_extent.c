@@ -21,7 +21,7 @@ struct mapping {
 static int find_extent(struct client *c, cxlshm_ref ref, uint64_t *id, uint64_t *off)
 {
 	uint64_t header;
-	int rc = api_usable(c);
+	int rc = c ? api_usable(c) : -EINVAL;
 
 	if (!rc)
 		rc = api_object(c, ref, off, &header);
@@ -115,6 +115,8 @@ int cxlshm_unmap(struct cxlshm_client *client, void *address)
 {
 	struct client *c = api_client(client);
 
+	if (!c)
+		return -EINVAL;
 	for (struct mapping **link = &c->mappings; *link; link = &(*link)->next) {
 		struct mapping *m = *link;
 

@@ -170,7 +170,7 @@ int cxlshm_queue_send_wait(struct cxlshm_client *client, cxlshm_ref queue_ref, c
 	struct client *c = api_client(client);
 	struct root_fmt *row;
 	struct queue queue;
-	int rc = find_both(c, queue_ref, ref, &queue, &row);
+	int rc = c ? find_both(c, queue_ref, ref, &queue, &row) : -EINVAL;
 
 	if (!rc)
 		rc = wait_for(c, &queue, row, QUEUE_SENDER, timeout_ns);
@@ -207,7 +207,7 @@ int cxlshm_queue_receive_wait(struct cxlshm_client *client, cxlshm_ref queue_ref
 	struct client *c = api_client(client);
 	struct root_fmt *row;
 	struct queue queue;
-	int rc = find_queue(c, queue_ref, &queue);
+	int rc = c && ref ? find_queue(c, queue_ref, &queue) : -EINVAL;
 
 	if (!rc)
 		rc = api_take_row(c, &row);
@@ -219,7 +219,7 @@ int cxlshm_queue_receive_wait(struct cxlshm_client *client, cxlshm_ref queue_ref
 int64_t cxlshm_queue_length(struct cxlshm_client *client, cxlshm_ref queue_ref)
 {
 	struct queue queue;
-	int rc = find_queue(api_client(client), queue_ref, &queue);
+	int rc = client ? find_queue(api_client(client), queue_ref, &queue) : -EINVAL;
 
 	return rc ? rc : (int64_t)queue_length(&queue);
 }

@@ -211,12 +211,12 @@ int cxlshm_leave(struct cxlshm_client *client)
 
 uint32_t cxlshm_client_id(const struct cxlshm_client *client)
 {
-	return api_client_const(client)->cid;
+	return client ? api_client_const(client)->cid : 0;
 }
 
 struct cxlshm_pool *cxlshm_client_pool(const struct cxlshm_client *client)
 {
-	return (struct cxlshm_pool *)api_client_const(client)->pool;
+	return client ? (struct cxlshm_pool *)api_client_const(client)->pool : NULL;
 }
 
 int cxlshm_recover(struct cxlshm_pool *pool, struct cxlshm_recovery *recovery)
@@ -258,5 +258,6 @@ int cxlshm_wait_clients(struct cxlshm_pool *handle, uint32_t *sequence, int64_t 
 
 void cxlshm_write_back(struct cxlshm_pool *pool, const void *address, size_t bytes)
 {
-	persist(api_pool(pool), address, bytes);
+	if (pool)
+		persist(api_pool(pool), address, bytes);
 }
