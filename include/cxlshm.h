@@ -46,6 +46,11 @@
 #include <sys/types.h>
 #include <time.h>
 
+/* C11, C++11, or anything older that has POSIX's struct timespec.  (Other C libraries say so in their own words.) */
+#if defined(__GLIBC__) && __GLIBC__ * 1000 + __GLIBC_MINOR__ >= 2026 && !defined(_STRUCT_TIMESPEC)
+#error "cxlshm.h needs struct timespec: compile with -std=c11, -std=gnu99 or -D_POSIX_C_SOURCE=199309L, or newer"
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif

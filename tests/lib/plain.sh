@@ -30,6 +30,14 @@ for name in $declared; do
 done
 check "no crash point is in it" bash -c '! nm "$1" 2>/dev/null | grep -q crash_hit' - "$library"
 
+# The header, by every standard that it says it takes; and by one that it does not it says what is missing.
+for how in 'cc -std=c11' 'cc -std=c11 -pedantic' 'cc -std=gnu99' 'cc -std=c99 -D_POSIX_C_SOURCE=199309L' 'cc -std=gnu89' 'c++ -std=c++11'; do
+	check "the header compiles: $how" bash -c 'echo "#include <cxlshm.h>" | $1 -x "$2" -Wall -Wextra -Werror -fsyntax-only -I "$3" -' - \
+		"$how" "$([[ $how = c++* ]] && echo c++ || echo c)" "$source/include"
+done
+check "or says what it needs" bash -c 'echo "#include <cxlshm.h>" | cc -std=c99 -x c -fsyntax-only -I "$1" - 2>&1 | grep -q "needs struct timespec"' - \
+	"$source/include"
+
 # The README's example, as a user builds it: by pkg-config, shared and static; and it runs.
 pc=$(dirname "$(find "$dest" -name '*cxlshm*.pc' | head -n 1)")
 name=$(basename "$(find "$pc" -name '*cxlshm*.pc' | head -n 1)" .pc)
