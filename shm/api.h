@@ -44,7 +44,7 @@ static inline int api_row(const struct client *c, cxlshm_ref ref, struct root_fm
 	return 0;
 }
 
-/* The object behind a handle, its offset and header; 0 or -EBADF. */
+/* The object behind a handle, its offset and header; 0 or -EBADF; -EUCLEAN: the row leads nowhere. */
 static inline int api_object(const struct client *c, cxlshm_ref ref, uint64_t *off, uint64_t *header)
 {
 	struct root_fmt *row;
@@ -53,6 +53,8 @@ static inline int api_object(const struct client *c, cxlshm_ref ref, uint64_t *o
 	if (rc)
 		return rc;
 	*off = a64_load_relaxed(&row->object);
+	if (__builtin_expect(!off_is_object(c->pool, *off), 0))
+		return -EUCLEAN;
 	*header = a128_value_relaxed(&off_object(c->pool, *off)->word);
 	return 0;
 }

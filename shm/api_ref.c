@@ -139,7 +139,7 @@ void *cxlshm_ptr(const struct cxlshm_client *client, cxlshm_ref ref)
 	struct object_fmt *object;
 
 	row = root_of(c, ref);
-	if (__builtin_expect(!row, 0))
+	if (__builtin_expect(!row || !off_is_object(c->pool, a64_load_relaxed(&row->object)), 0))
 		return NULL;
 	object = off_object(c->pool, a64_load_relaxed(&row->object));
 	if (object_kind(a128_value_relaxed(&object->word)) != OBJECT_DATA)

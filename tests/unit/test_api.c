@@ -162,12 +162,41 @@ static void no_place_for_the_result_is_einval(void **state)
 	fixture_free(f);
 }
 
+/* A row that was overwritten is not followed out of the pool, but on the shortest ways. */
+static void a_damaged_row_leads_nowhere(void **state)
+{
+	static const uint64_t wild[] = {1, 4096, 1ull << 40, (1ull << 62) + 16};
+	struct fixture *f = fixture_new(1 << 20, 4);
+	struct client *c = (struct client *)f->client;
+	struct root_fmt *row;
+	cxlshm_ref ref;
+	uint64_t off;
+
+	(void)state;
+	assert_int_equal(cxlshm_alloc(f->client, 100, &ref), 0);
+	row = (struct root_fmt *)off_ptr(c->pool, ref ^ c->tag);
+	off = a64_load_relaxed(&row->object);
+	for (unsigned i = 0; i < sizeof(wild) / sizeof(wild[0]); i++) {
+		a64_store_relaxed(&row->object, wild[i]);
+		assert_null(cxlshm_ptr(f->client, ref));
+		assert_int_equal(cxlshm_size(f->client, ref), -EUCLEAN);
+		assert_int_equal(cxlshm_id(f->client, ref), 0);
+		assert_int_equal(cxlshm_kind(f->client, ref), CXLSHM_KIND_NONE);
+		assert_int_equal(cxlshm_resize(f->client, ref, 1), -EUCLEAN);
+		assert_int_equal(cxlshm_field_store(f->client, ref, 0, 0), -EUCLEAN);
+	}
+	a64_store_relaxed(&row->object, off);
+	assert_int_equal(cxlshm_release(f->client, ref), 0);
+	fixture_free(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(no_client_is_einval),
 		cmocka_unit_test(no_pool_is_einval),
 		cmocka_unit_test(no_place_for_the_result_is_einval),
+		cmocka_unit_test(a_damaged_row_leads_nowhere),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
