@@ -84,7 +84,8 @@ struct cxlshm_error {
 #define CXLSHM_FAILURE_HOST 1u	/* a machine may die with its dirty cache lines */
 
 struct cxlshm_pool_options {
-	uint64_t size_bytes;	/* of the heap file and of all extents together; at least 1 MiB */
+	uint64_t size_bytes;	/* of the heap file and of all extents together; at least 1 MiB.  On a file system that is larger the
+				 * heap keeps to it, and so does each file, but not all of them together */
 	uint32_t client_slots;	/* 0: as many as fit in 1 % of the pool, at most 1024 */
 	uint32_t failure_domain;	/* CXLSHM_FAILURE_* */
 	mode_t mode;	/* of the heap file; the folders get the matching x bits; 0: 0660 */

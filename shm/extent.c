@@ -110,6 +110,18 @@ static int allocate(int fd, int mode, uint64_t offset, uint64_t length)
 	return 0;
 }
 
+/*
+ * More bytes in one file than the pool has are refused before they are tried: in a plain directory the file system may well
+ * have them.  What the pool's files have together is not looked at, for that takes a look at each.
+ */
+static int outgrows(const struct pool *pool, const struct stat *st, uint64_t end, uint64_t bytes)
+{
+	uint64_t had = (uint64_t)st->st_size;
+
+	return bytes > pool->super->pool_bytes ||
+	       (end > had && end > pool->super->pool_bytes && (uint64_t)st->st_blocks * 512 >= had);
+}
+
 int extent_resize(const struct pool *pool, uint64_t id, uint64_t bytes)
 {
 	int fd = extent_open(pool, id, O_RDWR);
@@ -124,7 +136,8 @@ int extent_resize(const struct pool *pool, uint64_t id, uint64_t bytes)
 		/* Reserve from the last whole page on: a tail page cut off before may be a hole. */
 		uint64_t from = (uint64_t)st.st_size & ~4095ull;
 
-		rc = allocate(fd, FALLOC_FL_KEEP_SIZE, from, bytes - from);
+		rc = outgrows(pool, &st, bytes, bytes - from) ? -ENOSPC
+							      : allocate(fd, FALLOC_FL_KEEP_SIZE, from, bytes - from);
 		if (rc == -EOPNOTSUPP)
 			rc = 0;
 	}
@@ -193,11 +206,17 @@ static int zero_range(int fd, int keep_size, uint64_t offset, uint64_t length)
 int extent_reserve(const struct pool *pool, uint64_t id, int mode, uint64_t offset, uint64_t length)
 {
 	int fd = extent_open(pool, id, O_RDWR);
+	struct stat st;
 	int rc;
 
 	if (fd < 0)
 		return fd;
-	rc = allocate(fd, mode, offset, length);
+	if (fstat(fd, &st) < 0)
+		rc = -errno;
+	else if (!(mode & FALLOC_FL_PUNCH_HOLE) && outgrows(pool, &st, offset + length, length))
+		rc = -ENOSPC;
+	else
+		rc = allocate(fd, mode, offset, length);
 	if (rc == -EOPNOTSUPP && (mode & ~FALLOC_FL_KEEP_SIZE) == FALLOC_FL_ZERO_RANGE)
 		rc = zero_range(fd, mode & FALLOC_FL_KEEP_SIZE, offset, length);
 	close(fd);

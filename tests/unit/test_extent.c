@@ -288,6 +288,35 @@ static void a_range_is_zeroed_and_reserved(void **state)
 	fixture_free(f);
 }
 
+/* In a plain directory, where the file system has more than the pool may have. */
+static void no_file_outgrows_the_pool(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	const uint64_t pool = 4 << 20;
+	cxlshm_ref ref, other;
+	int fd;
+
+	(void)state;
+	assert_int_equal(cxlshm_alloc_with(f->client, pool + 1, 0, CXLSHM_EXTENT, &ref), -ENOSPC);
+	assert_int_equal(cxlshm_alloc_with(f->client, 3 << 20, 0, CXLSHM_EXTENT, &ref), 0);
+	assert_int_equal(cxlshm_resize(f->client, ref, pool + 4096), -ENOSPC);
+	assert_int_equal(cxlshm_reserve(f->client, ref, 0, 2 << 20, 3 << 20), -ENOSPC);
+	assert_int_equal(cxlshm_reserve(f->client, ref, FALLOC_FL_ZERO_RANGE, 0, pool + 1), -ENOSPC);
+	assert_int_equal(cxlshm_size(f->client, ref), 3 << 20);
+	assert_int_equal(cxlshm_reserve(f->client, ref, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 1 << 30), 0);
+	/* One with a hole in it may be longer. */
+	assert_int_equal(cxlshm_alloc_with(f->client, 0, 0, CXLSHM_EXTENT, &other), 0);
+	fd = cxlshm_extent_open(f->client, other, O_RDWR);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, "x", 1, 1 << 30), 1);
+	close(fd);
+	assert_int_equal(cxlshm_resize(f->client, other, (1 << 30) + 8192), 0);
+	assert_int_equal(cxlshm_reserve(f->client, other, 0, 1 << 20, 4096), 0);
+	assert_int_equal(cxlshm_release(f->client, other), 0);
+	assert_int_equal(cxlshm_release(f->client, ref), 0);
+	fixture_free(f);
+}
+
 static void other_objects_have_no_extent(void **state)
 {
 	struct fixture *f = fixture_new(1 << 20, 4);
@@ -386,6 +415,7 @@ int main(void)
 		cmocka_unit_test(a_size_that_has_no_room_takes_nothing_away),
 		cmocka_unit_test(zeroing_without_room_changes_nothing),
 		cmocka_unit_test(a_range_is_zeroed_and_reserved),
+		cmocka_unit_test(no_file_outgrows_the_pool),
 		cmocka_unit_test(other_objects_have_no_extent),
 		cmocka_unit_test(anybody_of_the_group_recovers_a_maker),
 		cmocka_unit_test(leaving_unmaps),
