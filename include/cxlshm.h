@@ -10,7 +10,8 @@
  * Results.  Every call that can fail returns 0 or a negative errno, and writes through its result
  * pointers only on success.  These mean the same everywhere:
  *   -EINVAL     an argument makes no sense: an unknown flag, index out of range, wrong kind of object
- *   -EBADF      the reference is not one of this client's, or was released
+ *   -EBADF      the reference is not one of this client's, or was released.  A released one is told only until its row is used
+ *               again; one of another pool, or of an earlier client in the same slot, is not told from this client's own
  *   -ENOSPC     the pool (or its file system) is full; the pool is intact, and nothing was done
  *   -EUSERS     every client slot is taken by a living client
  *   -EUCLEAN    the pool is damaged: run fsck.cxlshm
@@ -86,7 +87,9 @@ struct cxlshm_error {
 struct cxlshm_pool_options {
 	uint64_t size_bytes;	/* of the heap file and of all extents together; at least 1 MiB.  On a file system that is larger the
 				 * heap keeps to it, and so does each file, but not all of them together */
-	uint32_t client_slots;	/* 0: as many as fit in 1 % of the pool, at most 1024 */
+	uint32_t client_slots;	/* 0: as many as fit in 1 % of the pool, at most 1024.  To hold memory of its own a client needs a
+				 * segment, and there are about 60 of them in pools of 16 to 256 MiB, 250 in 1 GiB, 3 in 1 MiB:
+				 * who gets none can join, and use what others made, but is told -ENOSPC when it allocates */
 	uint32_t failure_domain;	/* CXLSHM_FAILURE_* */
 	mode_t mode;	/* of the heap file; the folders get the matching x bits; 0: 0660 */
 	uid_t uid;	/* (uid_t)-1: the caller's */
@@ -118,7 +121,8 @@ int cxlshm_pool_remove(const char *path, struct cxlshm_error *error);
  * Map the pool in directory PATH.  error may be NULL.
  * Owns: the handle is the caller's, until cxlshm_pool_close().
  * Errors: -ENOENT, -EACCES, -EUCLEAN (truncated, damaged), -ENOTSUP (version, feature bits, CPU),
- * -ENOMEM (does not fit the address space), -EMFILE, -EBUSY (being made or removed just now).
+ * -ENOMEM (does not fit the address space), -EMFILE, -EBUSY (being made or removed just now), -EAGAIN (the process has no
+ * thread key left, PTHREAD_KEYS_MAX, usually 1024: each handle takes one).
  */
 int cxlshm_pool_open(const char *path, unsigned flags, struct cxlshm_pool **pool,
 		     struct cxlshm_error *error);
@@ -148,7 +152,7 @@ struct cxlshm_pool_space {
 	uint64_t block_bytes;
 };
 
-/* How full the pool is, as statfs(2) would say. */
+/* How full the pool is, as statfs(2) would say.  Of a pool without a tmpfs of its own (--plain) each extent is looked at. */
 int cxlshm_pool_space(struct cxlshm_pool *pool, struct cxlshm_pool_space *space);
 
 /* ---------------------------------------------------------------- clients */
@@ -311,8 +315,8 @@ int cxlshm_cell_cas(struct cxlshm_client *client, cxlshm_ref holder, uint32_t in
  */
 int cxlshm_export(struct cxlshm_client *client, cxlshm_ref ref, uint64_t *token);
 
-/* Take an exported reference; the exporter may take it back this way too.  -ENOENT: taken already, or
- * its exporter is gone.  -EINVAL: no export has that token. */
+/* Take an exported reference; the exporter may take it back this way too.  -ENOENT: taken already, its exporter is gone, or it
+ * was never issued.  -EINVAL: no client can have issued that token. */
 int cxlshm_import(struct cxlshm_client *client, uint64_t token, cxlshm_ref *ref);
 
 /* ---------------------------------------------------------------- queues
@@ -450,12 +454,14 @@ int cxlshm_stat(struct cxlshm_client *client, cxlshm_ref ref, struct cxlshm_stat
 #define CXLSHM_SET_CTIME 32u
 
 /* Set the attributes named in mask from st.  Each one changes by itself; ctime moves to now unless
- * CXLSHM_SET_CTIME gives it.  Times outside the years 1678 to 2261 become the nearest one inside. */
+ * CXLSHM_SET_CTIME gives it.  Times outside the years 1678 to 2261 become the nearest one inside.  A file object's atime and
+ * mtime are its extent's: others than the user who made that need CAP_FOWNER, or get -EPERM or -EACCES, also in a pool that
+ * its group may write. */
 int cxlshm_setattr(struct cxlshm_client *client, cxlshm_ref ref, const struct cxlshm_stat *st,
 		   unsigned mask);
 
 /* Extended attributes, as the system calls of those names: sizes in bytes, size 0 asks for the size.  Those of one object
- * take 64 KiB together, names and all: -ENOSPC beyond. */
+ * take 64 KiB together, names and all: -ENOSPC beyond; -E2BIG: the value alone is longer. */
 int64_t cxlshm_getxattr(struct cxlshm_client *client, cxlshm_ref ref, const char *name, void *value,
 			size_t size);
 int cxlshm_setxattr(struct cxlshm_client *client, cxlshm_ref ref, const char *name,
@@ -482,6 +488,9 @@ int cxlshm_reserve(struct cxlshm_client *client, cxlshm_ref ref, int mode, uint6
 /*
  * Map length bytes from offset (a multiple of 4096) of a file object: the mapping is the shared memory.
  * prot as for mmap(2).  The mapping holds a reference of its own, until cxlshm_unmap() or death.
+ * The range may end, or lie, behind the file's end: what is there is SIGBUS until the file grows.
+ * Errors: -EINVAL offset or length 0; -EOVERFLOW they end beyond what an offset can be; -ENOMEM no room in the address space;
+ * -EACCES; -ENOSPC no row for the reference.
  */
 int cxlshm_map(struct cxlshm_client *client, cxlshm_ref ref, uint64_t offset, size_t length,
 	       int prot, void **address);
@@ -492,7 +501,8 @@ int cxlshm_unmap(struct cxlshm_client *client, void *address);
 int cxlshm_extent_open(struct cxlshm_client *client, cxlshm_ref ref, int flags);
 
 /* 1 if any process maps the extent or has a descriptor of it open (or asks this very question), else 0; or a negative
- * errno.  Waits for nobody. */
+ * errno.  Waits for nobody.  -EACCES: others than the user who made the file need CAP_LEASE, also in a pool that
+ * its group may write. */
 int cxlshm_extent_busy(struct cxlshm_client *client, cxlshm_ref ref);
 
 /*
@@ -564,6 +574,7 @@ struct cxlshm_counters {
 	uint64_t extent_bytes;	/* reserved */
 };
 
+/* Looks at each client's slot, each segment's word and each extent. */
 int cxlshm_counters(struct cxlshm_pool *pool, struct cxlshm_counters *counters);
 
 /* ---------------------------------------------------------------- checking */
