@@ -10,7 +10,8 @@
  * Results.  Every call that can fail returns 0 or a negative errno, and writes through its result
  * pointers only on success.  These mean the same everywhere:
  *   -EINVAL     an argument makes no sense: an unknown flag, index out of range, wrong kind of object
- *   -EBADF      the reference is not one of this client's, or was released
+ *   -EBADF      the reference is not one of this client's, or was released.  A released one is told only until its row is used
+ *               again; one of another pool, or of an earlier client in the same slot, is not told from this client's own
  *   -ENOSPC     the pool (or its file system) is full; the pool is intact, and nothing was done
  *   -EUSERS     every client slot is taken by a living client
  *   -EUCLEAN    the pool is damaged: run fsck.cxlshm
@@ -18,11 +19,11 @@
  *   -EOVERFLOW  a count is at its limit of 2^32 - 1
  *   -EFBIG      a size or an offset of a file object beyond what its file system takes
  *   -EOWNERDEAD this handle was inherited through fork(): the child must open and join for itself
- *   -ESTALE     this client was declared dead and recovered: for pools shared by several machines, kept for
- *               when they fence each other; on one machine the kernel knows who lives, and it does not occur
+ *   -ESTALE     this client was taken for dead, and recovered, because its descriptors were closed: see "Dying"
  *   -EROFS      the pool was opened with CXLSHM_READONLY
- * Handles and result pointers must not be NULL unless a comment says that they may: most calls answer -EINVAL, the shortest
- * ones do not look.
+ * Handles and result pointers must not be NULL unless a comment says that they may: the answer is -EINVAL (cxlshm_client_id():
+ * 0; cxlshm_client_pool(): NULL).  The shortest calls do not look: cxlshm_alloc(), _dup(), _attach(), _release(), _ptr(),
+ * _size(), _id(), _kind(), _queue_send(), _queue_receive().
  *
  * Threads.  A pool handle may be used by any number of threads.  A client handle is used by one
  * thread at a time; join once a thread.  Calls on different clients never wait for each other,
@@ -31,6 +32,12 @@
  * Dying.  "Crash" says what others find when the caller dies inside the call.  Where it is not said:
  * either the call has happened or it has not, and all references of the caller are dropped by
  * whoever recovers it.
+ * A client lives while the descriptors that its pool handle opened are open.  closefrom(3), or dup2(2) over one of them, is
+ * the client's death: others recover it, and give its memory to others.  Calls that go beyond the client's own memory look,
+ * and answer -ESTALE; the shortest ones do not, and what they write may be somebody else's.  cxlshm_leave() is all that is
+ * left to do; no cxlshm_pool_close() once the numbers may be other files'.  The other way round, a child made behind the
+ * back of pthread_atfork(3) handlers, by _Fork(3) or clone(2), keeps the parent's clients alive until it ends or executes
+ * another program.
  */
 #ifndef CXLSHM_H
 #define CXLSHM_H
@@ -39,6 +46,11 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <time.h>
+
+/* C11, C++11, or anything older that has POSIX's struct timespec.  (Other C libraries say so in their own words.) */
+#if defined(__GLIBC__) && __GLIBC__ * 1000 + __GLIBC_MINOR__ >= 2026 && !defined(_STRUCT_TIMESPEC)
+#error "cxlshm.h needs struct timespec: compile with -std=c11, -std=gnu99 or -D_POSIX_C_SOURCE=199309L, or newer"
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -73,8 +85,11 @@ struct cxlshm_error {
 #define CXLSHM_FAILURE_HOST 1u	/* a machine may die with its dirty cache lines */
 
 struct cxlshm_pool_options {
-	uint64_t size_bytes;	/* of the heap file and of all extents together; at least 1 MiB */
-	uint32_t client_slots;	/* 0: as many as fit in 1 % of the pool, at most 1024 */
+	uint64_t size_bytes;	/* of the heap file and of all extents together; at least 1 MiB.  On a file system that is larger the
+				 * heap keeps to it, and so does each file, but not all of them together */
+	uint32_t client_slots;	/* 0: as many as fit in 1 % of the pool, at most 1024.  To hold memory of its own a client needs a
+				 * segment, and there are about 60 of them in pools of 16 to 256 MiB, 250 in 1 GiB, 3 in 1 MiB:
+				 * who gets none can join, and use what others made, but is told -ENOSPC when it allocates */
 	uint32_t failure_domain;	/* CXLSHM_FAILURE_* */
 	mode_t mode;	/* of the heap file; the folders get the matching x bits; 0: 0660 */
 	uid_t uid;	/* (uid_t)-1: the caller's */
@@ -106,7 +121,8 @@ int cxlshm_pool_remove(const char *path, struct cxlshm_error *error);
  * Map the pool in directory PATH.  error may be NULL.
  * Owns: the handle is the caller's, until cxlshm_pool_close().
  * Errors: -ENOENT, -EACCES, -EUCLEAN (truncated, damaged), -ENOTSUP (version, feature bits, CPU),
- * -ENOMEM (does not fit the address space), -EMFILE, -EBUSY (being made or removed just now).
+ * -ENOMEM (does not fit the address space), -EMFILE, -EBUSY (being made or removed just now), -EAGAIN (the process has no
+ * thread key left, PTHREAD_KEYS_MAX, usually 1024: each handle takes one).
  */
 int cxlshm_pool_open(const char *path, unsigned flags, struct cxlshm_pool **pool,
 		     struct cxlshm_error *error);
@@ -136,7 +152,7 @@ struct cxlshm_pool_space {
 	uint64_t block_bytes;
 };
 
-/* How full the pool is, as statfs(2) would say. */
+/* How full the pool is, as statfs(2) would say.  Of a pool without a tmpfs of its own (--plain) each extent is looked at. */
 int cxlshm_pool_space(struct cxlshm_pool *pool, struct cxlshm_pool_space *space);
 
 /* ---------------------------------------------------------------- clients */
@@ -193,7 +209,8 @@ int cxlshm_wait_clients(struct cxlshm_pool *pool, uint32_t *sequence, int64_t ti
 
 /* ---------------------------------------------------------------- objects and references */
 
-#define CXLSHM_ZERO 1u	/* all bytes zero; otherwise they may be this client's own old ones */
+#define CXLSHM_ZERO 1u	/* all bytes zero; otherwise what an object that this client allocated had in it, which may be bytes
+				 * that others, to whom it gave references, wrote there */
 #define CXLSHM_PAGE_ALIGNED 2u	/* bytes start on a 4 KiB boundary; otherwise on a 16-byte one */
 #define CXLSHM_CELLS 4u	/* the slots are 16-byte cells, not 8-byte reference fields */
 #define CXLSHM_EXTENT 8u	/* the bytes are an extent: zero, mappable with cxlshm_map() and, once
@@ -306,8 +323,8 @@ int cxlshm_cell_cas(struct cxlshm_client *client, cxlshm_ref holder, uint32_t in
  */
 int cxlshm_export(struct cxlshm_client *client, cxlshm_ref ref, uint64_t *token);
 
-/* Take an exported reference; the exporter may take it back this way too.  -ENOENT: taken already, or
- * its exporter is gone.  -EINVAL: no export has that token. */
+/* Take an exported reference; the exporter may take it back this way too.  -ENOENT: taken already, its exporter is gone, or it
+ * was never issued.  -EINVAL: no client can have issued that token. */
 int cxlshm_import(struct cxlshm_client *client, uint64_t token, cxlshm_ref *ref);
 
 /* ---------------------------------------------------------------- queues
@@ -445,12 +462,14 @@ int cxlshm_stat(struct cxlshm_client *client, cxlshm_ref ref, struct cxlshm_stat
 #define CXLSHM_SET_CTIME 32u
 
 /* Set the attributes named in mask from st.  Each one changes by itself; ctime moves to now unless
- * CXLSHM_SET_CTIME gives it.  Times outside the years 1678 to 2261 become the nearest one inside. */
+ * CXLSHM_SET_CTIME gives it.  Times outside the years 1678 to 2261 become the nearest one inside.  A file object's atime and
+ * mtime are its extent's: others than the user who made that need CAP_FOWNER, or get -EPERM or -EACCES, also in a pool that
+ * its group may write. */
 int cxlshm_setattr(struct cxlshm_client *client, cxlshm_ref ref, const struct cxlshm_stat *st,
 		   unsigned mask);
 
 /* Extended attributes, as the system calls of those names: sizes in bytes, size 0 asks for the size.  Those of one object
- * take 64 KiB together, names and all: -ENOSPC beyond. */
+ * take 64 KiB together, names and all: -ENOSPC beyond; -E2BIG: the value alone is longer. */
 int64_t cxlshm_getxattr(struct cxlshm_client *client, cxlshm_ref ref, const char *name, void *value,
 			size_t size);
 int cxlshm_setxattr(struct cxlshm_client *client, cxlshm_ref ref, const char *name,
@@ -469,7 +488,7 @@ int cxlshm_resize(struct cxlshm_client *client, cxlshm_ref ref, uint64_t size_by
 /*
  * fallocate(2) on a file object: mode is 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE (with or without KEEP_SIZE) or
  * FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE.  -ENOSPC, -EINVAL, -EFBIG; -EOPNOTSUPP: any other mode.
- * Crash: any part of it is done.
+ * Zeroing a range reserves it first, and gives up nothing that is reserved.  Crash: any part of it is done.
  */
 int cxlshm_reserve(struct cxlshm_client *client, cxlshm_ref ref, int mode, uint64_t offset,
 		   uint64_t length);
@@ -477,6 +496,9 @@ int cxlshm_reserve(struct cxlshm_client *client, cxlshm_ref ref, int mode, uint6
 /*
  * Map length bytes from offset (a multiple of 4096) of a file object: the mapping is the shared memory.
  * prot as for mmap(2).  The mapping holds a reference of its own, until cxlshm_unmap() or death.
+ * The range may end, or lie, behind the file's end: what is there is SIGBUS until the file grows.
+ * Errors: -EINVAL offset or length 0; -EOVERFLOW they end beyond what an offset can be; -ENOMEM no room in the address space;
+ * -EACCES; -ENOSPC no row for the reference.
  */
 int cxlshm_map(struct cxlshm_client *client, cxlshm_ref ref, uint64_t offset, size_t length,
 	       int prot, void **address);
@@ -487,7 +509,8 @@ int cxlshm_unmap(struct cxlshm_client *client, void *address);
 int cxlshm_extent_open(struct cxlshm_client *client, cxlshm_ref ref, int flags);
 
 /* 1 if any process maps the extent or has a descriptor of it open (or asks this very question), else 0; or a negative
- * errno.  Waits for nobody. */
+ * errno.  Waits for nobody.  -EACCES: others than the user who made the file need CAP_LEASE, also in a pool that
+ * its group may write. */
 int cxlshm_extent_busy(struct cxlshm_client *client, cxlshm_ref ref);
 
 /*
@@ -510,7 +533,9 @@ struct cxlshm_client_info {
 	uint64_t era;
 	uint64_t references;
 	uint64_t segments;
-	uint64_t allocations, frees, attaches, recoveries;	/* since it joined */
+	uint64_t allocations, frees, attaches;	/* since it joined */
+	uint64_t recoveries;	/* dead clients that it recovered, as it joined and since; those of cxlshm_recover(), which
+				 * has no client, are in struct cxlshm_counters only */
 };
 
 /* Call back for each client; a non-zero answer ends the walk and is returned. */
@@ -557,6 +582,7 @@ struct cxlshm_counters {
 	uint64_t extent_bytes;	/* reserved */
 };
 
+/* Looks at each client's slot, each segment's word and each extent. */
 int cxlshm_counters(struct cxlshm_pool *pool, struct cxlshm_counters *counters);
 
 /* ---------------------------------------------------------------- checking */

@@ -23,22 +23,27 @@ static inline const struct client *api_client_const(const struct cxlshm_client *
 	return (const struct client *)client;
 }
 
-/* 0, or -EOWNERDEAD in the child of a fork(). */
+/* 0; -EOWNERDEAD in the child of a fork(); -ESTALE if the slot was taken from its client. */
 static inline int api_usable(const struct client *c)
 {
-	return __builtin_expect(c->pool->forked, 0) ? -EOWNERDEAD : 0;
+	if (__builtin_expect(c->pool->forked, 0))
+		return -EOWNERDEAD;
+	return __builtin_expect(pool_slot_lost(c->pool, c->cid, c->slot), 0) ? -ESTALE : 0;
 }
 
-/* The row of a handle in *row, or -EBADF; in the child of a fork(), where no handle has one, -EOWNERDEAD. */
+/* The row of a handle in *row, or -EBADF; or why none of this client's has one, as api_usable() says. */
 static inline int api_row(const struct client *c, cxlshm_ref ref, struct root_fmt **row)
 {
 	*row = root_of(c, ref);
-	if (__builtin_expect(!*row, 0))
-		return c->pool->forked ? -EOWNERDEAD : -EBADF;
+	if (__builtin_expect(!*row, 0)) {
+		int rc = api_usable(c);
+
+		return rc ? rc : -EBADF;
+	}
 	return 0;
 }
 
-/* The object behind a handle, its offset and header; 0 or -EBADF. */
+/* The object behind a handle, its offset and header; 0 or -EBADF; -EUCLEAN: the row leads nowhere. */
 static inline int api_object(const struct client *c, cxlshm_ref ref, uint64_t *off, uint64_t *header)
 {
 	struct root_fmt *row;
@@ -47,9 +52,14 @@ static inline int api_object(const struct client *c, cxlshm_ref ref, uint64_t *o
 	if (rc)
 		return rc;
 	*off = a64_load_relaxed(&row->object);
+	if (__builtin_expect(!off_is_object(c->pool, *off), 0))
+		return -EUCLEAN;
 	*header = a128_value_relaxed(&off_object(c->pool, *off)->word);
 	return 0;
 }
+
+/* Recover dead clients on behalf of a living one, whose doing it is counted as.  recovery may be NULL. */
+void api_recover(struct client *c, struct cxlshm_recovery *recovery);
 
 /* After rc: is it worth trying again?  1 once memory of dead clients, or kept for late readers, has been freed. */
 int api_made_room(struct client *c, int rc);

@@ -21,8 +21,10 @@ struct mapping {
 static int find_extent(struct client *c, cxlshm_ref ref, uint64_t *id, uint64_t *off)
 {
 	uint64_t header;
-	int rc = api_object(c, ref, off, &header);
+	int rc = c ? api_usable(c) : -EINVAL;
 
+	if (!rc)
+		rc = api_object(c, ref, off, &header);
 	if (rc)
 		return rc;
 	if (object_kind(header) != OBJECT_FILE)
@@ -113,6 +115,8 @@ int cxlshm_unmap(struct cxlshm_client *client, void *address)
 {
 	struct client *c = api_client(client);
 
+	if (!c)
+		return -EINVAL;
 	for (struct mapping **link = &c->mappings; *link; link = &(*link)->next) {
 		struct mapping *m = *link;
 
@@ -120,7 +124,7 @@ int cxlshm_unmap(struct cxlshm_client *client, void *address)
 			continue;
 		munmap(m->address, m->bytes);
 		*link = m->next;
-		if (!c->pool->forked)
+		if (!api_usable(c))
 			ref_drop_row(c, m->row);
 		free(m);
 		return 0;

@@ -33,14 +33,14 @@ static int again(struct client *c, int rc, struct tries *tries)
 	if (rc == -ENOSPC)
 		return !tries->room++ && api_made_room(c, rc);
 	if (rc == -EOWNERDEAD && tries->dead++ < TRIES_OWNER_DEAD) {
-		recover_dead(c->pool, NULL);
+		api_recover(c, NULL);
 		if (tries->dead > 1)
 			pause_briefly();
 		return 1;
 	}
 	if (rc == -EBUSY && tries->busy++ < TRIES_BUSY) {
 		if (tries->busy == 1)
-			recover_dead(c->pool, NULL);
+			api_recover(c, NULL);
 		else
 			pause_briefly();
 		return 1;
@@ -52,11 +52,11 @@ static int again(struct client *c, int rc, struct tries *tries)
 static int base_dir(const struct client *c, cxlshm_ref dir, uint64_t *off)
 {
 	struct root_fmt *row;
-	int rc;
+	int rc = api_usable(c);
 
-	if (!dir) {
+	if (!dir || rc) {
 		*off = c->pool->super->root_dir;
-		return api_usable(c);
+		return rc;
 	}
 	rc = api_row(c, dir, &row);
 	if (!rc)
@@ -90,7 +90,9 @@ static int object_of(const struct client *c, cxlshm_ref ref, uint64_t *off)
 
 	if (!c)
 		return -EINVAL;
-	rc = api_row(c, ref, &row);
+	rc = api_usable(c);
+	if (!rc)
+		rc = api_row(c, ref, &row);
 	if (!rc)
 		*off = a64_load_relaxed(&row->object);
 	return rc;

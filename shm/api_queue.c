@@ -74,7 +74,7 @@ static int take_over(struct client *c, const struct queue *queue, struct root_fm
 	int rc = -EOWNERDEAD;
 
 	for (int i = 0; i < ROLE_TRIES && rc == -EOWNERDEAD; i++) {
-		recover_dead(c->pool, NULL);
+		api_recover(c, NULL);
 		rc = one_try(c, queue, row, side);
 	}
 	return rc;	/* -EOWNERDEAD: somebody else is at it */
@@ -132,6 +132,9 @@ static int wait_for(struct client *c, const struct queue *queue, struct root_fmt
 	while (now < deadline) {
 		uint32_t announced = queue_announce(c, queue, side);
 
+		rc = api_usable(c);
+		if (rc)
+			return rc;
 		rc = transfer_later(c, queue, row, side);
 		if (rc != -EAGAIN)
 			return rc;
@@ -140,7 +143,7 @@ static int wait_for(struct client *c, const struct queue *queue, struct root_fmt
 			return rc;
 		now = now_ns();
 		if (rc && now - recovered >= RECOVER_NS) {
-			recover_dead(c->pool, NULL);
+			api_recover(c, NULL);
 			recovered = now;
 		}
 	}
@@ -167,7 +170,7 @@ int cxlshm_queue_send_wait(struct cxlshm_client *client, cxlshm_ref queue_ref, c
 	struct client *c = api_client(client);
 	struct root_fmt *row;
 	struct queue queue;
-	int rc = find_both(c, queue_ref, ref, &queue, &row);
+	int rc = c ? find_both(c, queue_ref, ref, &queue, &row) : -EINVAL;
 
 	if (!rc)
 		rc = wait_for(c, &queue, row, QUEUE_SENDER, timeout_ns);
@@ -204,7 +207,7 @@ int cxlshm_queue_receive_wait(struct cxlshm_client *client, cxlshm_ref queue_ref
 	struct client *c = api_client(client);
 	struct root_fmt *row;
 	struct queue queue;
-	int rc = find_queue(c, queue_ref, &queue);
+	int rc = c && ref ? find_queue(c, queue_ref, &queue) : -EINVAL;
 
 	if (!rc)
 		rc = api_take_row(c, &row);
@@ -216,7 +219,7 @@ int cxlshm_queue_receive_wait(struct cxlshm_client *client, cxlshm_ref queue_ref
 int64_t cxlshm_queue_length(struct cxlshm_client *client, cxlshm_ref queue_ref)
 {
 	struct queue queue;
-	int rc = find_queue(api_client(client), queue_ref, &queue);
+	int rc = client ? find_queue(api_client(client), queue_ref, &queue) : -EINVAL;
 
 	return rc ? rc : (int64_t)queue_length(&queue);
 }

@@ -139,7 +139,7 @@ void *cxlshm_ptr(const struct cxlshm_client *client, cxlshm_ref ref)
 	struct object_fmt *object;
 
 	row = root_of(c, ref);
-	if (__builtin_expect(!row, 0))
+	if (__builtin_expect(!row || !off_is_object(c->pool, a64_load_relaxed(&row->object)), 0))
 		return NULL;
 	object = off_object(c->pool, a64_load_relaxed(&row->object));
 	if (object_kind(a128_value_relaxed(&object->word)) != OBJECT_DATA)
@@ -184,8 +184,11 @@ enum cxlshm_kind cxlshm_kind(const struct cxlshm_client *client, cxlshm_ref ref)
 static int find_slot(struct client *c, cxlshm_ref holder, uint32_t index, int cells, struct a64 **slot)
 {
 	uint64_t off, header;
-	int rc = api_object(c, holder, &off, &header);
+	int rc;
 
+	if (__builtin_expect(!c, 0))
+		return -EINVAL;
+	rc = api_object(c, holder, &off, &header);
 	if (rc)
 		return rc;
 	if (object_kind(header) != OBJECT_DATA || index >= object_slots(header) || !(header & OBJECT_CELLS) != !cells)
@@ -241,7 +244,7 @@ int cxlshm_field_load(struct cxlshm_client *client, cxlshm_ref holder, uint32_t 
 	struct client *c = api_client(client);
 	struct a64 *slot;
 	uint64_t target;
-	int rc = find_slot(c, holder, index, 0, &slot);
+	int rc = ref ? find_slot(c, holder, index, 0, &slot) : -EINVAL;
 
 	if (rc)
 		return rc;
@@ -274,7 +277,7 @@ int cxlshm_field_swap(struct cxlshm_client *client, cxlshm_ref holder, uint32_t 
 	struct client *c = api_client(client);
 	struct root_fmt *row;
 	struct a64 *slot;
-	int rc = find_slot(c, holder, index, 0, &slot);
+	int rc = ref ? find_slot(c, holder, index, 0, &slot) : -EINVAL;
 
 	if (!rc && a64_load_acquire(slot) && !off_is_object(c->pool, a64_load_acquire(slot)))
 		rc = -EUCLEAN;
@@ -292,7 +295,7 @@ int cxlshm_cell_load(struct cxlshm_client *client, cxlshm_ref holder, uint32_t i
 	struct client *c = api_client(client);
 	struct root_fmt *row;
 	struct a64 *slot;
-	int rc = find_slot(c, holder, index, 1, &slot);
+	int rc = ref ? find_slot(c, holder, index, 1, &slot) : -EINVAL;
 
 	if (!rc)
 		rc = api_take_row(c, &row);
@@ -341,7 +344,7 @@ int cxlshm_cell_swap(struct cxlshm_client *client, cxlshm_ref holder, uint32_t i
 	struct client *c = api_client(client);
 	struct root_fmt *row;
 	struct a64 *slot;
-	int rc = find_slot(c, holder, index, 1, &slot);
+	int rc = ref ? find_slot(c, holder, index, 1, &slot) : -EINVAL;
 
 	if (!rc)
 		rc = row_of_whole(c, *ref, &row);
@@ -364,7 +367,7 @@ int cxlshm_cell_cas(struct cxlshm_client *client, cxlshm_ref holder, uint32_t in
 	struct root_fmt *row, *from = NULL;
 	struct a64 *slot;
 	uint64_t object = 0;
-	int rc = find_slot(c, holder, index, 1, &slot);
+	int rc = desired ? find_slot(c, holder, index, 1, &slot) : -EINVAL;
 
 	if (!rc && expected)
 		rc = api_row(c, expected, &from);
@@ -396,8 +399,10 @@ int cxlshm_export(struct cxlshm_client *client, cxlshm_ref ref, uint64_t *token)
 {
 	struct client *c = api_client(client);
 	struct root_fmt *row;
-	int rc = ref ? row_of_whole(c, ref, &row) : -EBADF;
+	int rc = c && token ? api_usable(c) : -EINVAL;
 
+	if (!rc)
+		rc = ref ? row_of_whole(c, ref, &row) : -EBADF;
 	if (rc)
 		return rc;
 	for (uint32_t i = 0; i < EXPORTS; i++) {
@@ -422,7 +427,7 @@ int cxlshm_import(struct cxlshm_client *client, uint64_t token, cxlshm_ref *ref)
 	struct client *c = api_client(client);
 	uint32_t cid = stamp_cid(token);
 	struct root_fmt *row;
-	int rc = api_usable(c);
+	int rc = c && ref ? api_usable(c) : -EINVAL;
 
 	if (rc)
 		return rc;

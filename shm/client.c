@@ -231,8 +231,10 @@ int client_claim(struct pool *pool, const char *name, struct client **out)
 		if (tried == -EAGAIN || tried == -EACCES)
 			continue;	/* somebody else was faster */
 		rc = tried;
-		if (!rc)
+		if (!rc) {
 			pool->own[cid] = *out;
+			pool->claimed[cid] = a64_load_relaxed(&(*out)->slot->state);
+		}
 		break;
 	}
 	pthread_mutex_unlock(&pool->own_lock);
@@ -273,6 +275,7 @@ void client_unclaim(struct client *c)
 {
 	uint64_t state = a64_load_acquire(&c->slot->state);
 
+	c->pool->claimed[c->cid] = 0;	/* the state changes by us */
 	/*
 	 * Pairs: client_claimed().  Crash before: recovery finds an empty slot and comes here again.  After: free.
 	 */
@@ -288,8 +291,10 @@ void client_abandon(struct client *c)
 
 	pthread_mutex_lock(&pool->own_lock);
 	pool->own[c->cid] = NULL;
-	if (!pool->forked)
+	/* Where the slot was lost the descriptor may be anybody's by now, even another handle's of this pool. */
+	if (!pool->forked && !pool_slot_lost(pool, c->cid, c->slot))
 		lock_slot(pool, c->cid, F_UNLCK);
+	pool->claimed[c->cid] = 0;
 	pthread_mutex_unlock(&pool->own_lock);
 	free(c);
 }

@@ -46,6 +46,7 @@
 	X(page, push_limbo)                                                                        \
 	X(page, push_next)                                                                         \
 	X(page, push_swapped)                                                                      \
+	X(page, pop_scrubbed)                                                                      \
 	X(page, pop_freed)                                                                         \
 	X(page, popped)                                                                            \
 	X(alloc, rooted)                                                                           \

@@ -13,9 +13,24 @@
 
 #include "api.h"
 
+static void count_recoveries(struct client *c, uint32_t clients)
+{
+	a64_store_relaxed(&c->slot->recoveries, a64_load_relaxed(&c->slot->recoveries) + clients);
+}
+
+void api_recover(struct client *c, struct cxlshm_recovery *recovery)
+{
+	struct cxlshm_recovery done = {0};
+
+	recover_dead(c->pool, &done);
+	count_recoveries(c, done.clients);
+	if (recovery)
+		*recovery = done;
+}
+
 int api_made_room(struct client *c, int rc)
 {
-	struct cxlshm_recovery recovery = {0};
+	struct cxlshm_recovery recovery;
 	uint64_t owned = a64_load_relaxed(&c->slot->segments_owned);
 
 	if (rc != -ENOSPC)
@@ -23,7 +38,7 @@ int api_made_room(struct client *c, int rc)
 	/* What it keeps for itself may be what an extent wants. */
 	page_collect_all(c);
 	page_sweep(c, 0);
-	recover_dead(c->pool, &recovery);
+	api_recover(c, &recovery);
 	return segment_trim(c) || recovery.clients || a64_load_relaxed(&c->slot->segments_owned) < owned;
 }
 
@@ -153,6 +168,7 @@ void cxlshm_pool_close(struct cxlshm_pool *handle)
 int cxlshm_join(struct cxlshm_pool *handle, const char *name, unsigned flags, struct cxlshm_client **client)
 {
 	struct pool *pool = api_pool(handle);
+	struct cxlshm_recovery recovery = {0};
 	struct client *c;
 	int rc;
 
@@ -162,10 +178,11 @@ int cxlshm_join(struct cxlshm_pool *handle, const char *name, unsigned flags, st
 		return -EOWNERDEAD;
 	if (pool->flags & CXLSHM_READONLY)
 		return -EROFS;
-	recover_dead(pool, NULL);
+	recover_dead(pool, &recovery);
 	rc = client_claim(pool, name, &c);
 	if (rc)
 		return rc;
+	count_recoveries(c, recovery.clients);
 	if (flags & CXLSHM_JOIN_THREAD) {
 		c->thread_next = pthread_getspecific(pool->thread_key);
 		rc = pthread_setspecific(pool->thread_key, c);
@@ -188,7 +205,7 @@ int cxlshm_leave(struct cxlshm_client *client)
 		return -EINVAL;
 	api_unmap_all(c);
 	forget_at_exit(c);
-	if (c->pool->forked) {
+	if (api_usable(c)) {	/* what was in the slot is somebody else's, or gone */
 		client_abandon(c);
 		return 0;
 	}
@@ -214,12 +231,12 @@ int cxlshm_trim(struct cxlshm_client *client)
 
 uint32_t cxlshm_client_id(const struct cxlshm_client *client)
 {
-	return api_client_const(client)->cid;
+	return client ? api_client_const(client)->cid : 0;
 }
 
 struct cxlshm_pool *cxlshm_client_pool(const struct cxlshm_client *client)
 {
-	return (struct cxlshm_pool *)api_client_const(client)->pool;
+	return client ? (struct cxlshm_pool *)api_client_const(client)->pool : NULL;
 }
 
 int cxlshm_recover(struct cxlshm_pool *pool, struct cxlshm_recovery *recovery)
@@ -261,5 +278,6 @@ int cxlshm_wait_clients(struct cxlshm_pool *handle, uint32_t *sequence, int64_t 
 
 void cxlshm_write_back(struct cxlshm_pool *pool, const void *address, size_t bytes)
 {
-	persist(api_pool(pool), address, bytes);
+	if (pool)
+		persist(api_pool(pool), address, bytes);
 }

@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#define ZEROS_BYTES 16384
+
 struct extent_name {
 	char text[20];
 };
@@ -108,6 +110,18 @@ static int allocate(int fd, int mode, uint64_t offset, uint64_t length)
 	return 0;
 }
 
+/*
+ * More bytes in one file than the pool has are refused before they are tried: in a plain directory the file system may well
+ * have them.  What the pool's files have together is not looked at, for that takes a look at each.
+ */
+static int outgrows(const struct pool *pool, const struct stat *st, uint64_t end, uint64_t bytes)
+{
+	uint64_t had = (uint64_t)st->st_size;
+
+	return bytes > pool->super->pool_bytes ||
+	       (end > had && end > pool->super->pool_bytes && (uint64_t)st->st_blocks * 512 >= had);
+}
+
 int extent_resize(const struct pool *pool, uint64_t id, uint64_t bytes)
 {
 	int fd = extent_open(pool, id, O_RDWR);
@@ -122,7 +136,8 @@ int extent_resize(const struct pool *pool, uint64_t id, uint64_t bytes)
 		/* Reserve from the last whole page on: a tail page cut off before may be a hole. */
 		uint64_t from = (uint64_t)st.st_size & ~4095ull;
 
-		rc = allocate(fd, FALLOC_FL_KEEP_SIZE, from, bytes - from);
+		rc = outgrows(pool, &st, bytes, bytes - from) ? -ENOSPC
+							      : allocate(fd, FALLOC_FL_KEEP_SIZE, from, bytes - from);
 		if (rc == -EOPNOTSUPP)
 			rc = 0;
 	}
@@ -136,20 +151,74 @@ int extent_resize(const struct pool *pool, uint64_t id, uint64_t bytes)
 	return rc;
 }
 
+/* Zeros over [from, to), which is allocated. */
+static int write_zeros(int fd, off_t from, off_t to)
+{
+	static const char zeros[ZEROS_BYTES];
+
+	while (from < to) {
+		size_t bytes = to - from < ZEROS_BYTES ? (size_t)(to - from) : ZEROS_BYTES;
+		ssize_t n = pwrite(fd, zeros, bytes, from);
+
+		if (n < 0 && errno != EINTR)
+			return errno == EDQUOT ? -ENOSPC : -errno;
+		if (n > 0)
+			from += n;
+	}
+	return 0;
+}
+
+/*
+ * FALLOC_FL_ZERO_RANGE for file systems that have none, like tmpfs.  All of it is allocated first: tmpfs does that, or undoes
+ * it, so that for lack of room nothing has happened.  Then whatever reads as something is overwritten where it is, for memory
+ * that were punched might be gone before it could be had again.  What has just been allocated is no data, and is passed over.
+ * Behind the file's end nothing is written, so with KEEP_SIZE a size stays, unless others cut the file meanwhile.
+ */
+static int zero_range(int fd, int keep_size, uint64_t offset, uint64_t length)
+{
+	off_t at = (off_t)offset, end = (off_t)(offset + length);
+	struct stat st;
+	int rc;
+
+	rc = allocate(fd, keep_size, offset, length);
+	if (rc)
+		return rc;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (end > st.st_size)
+		end = st.st_size;
+	while (at < end) {
+		off_t data = lseek(fd, at, SEEK_DATA), hole;
+
+		if (data < 0)
+			return errno == ENXIO ? 0 : -errno;	/* ENXIO: none up to the file's end */
+		hole = lseek(fd, data, SEEK_HOLE);
+		if (hole < 0)
+			return errno == ENXIO ? 0 : -errno;	/* cut off meanwhile */
+		at = hole;
+		rc = write_zeros(fd, data, hole < end ? hole : end);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
 int extent_reserve(const struct pool *pool, uint64_t id, int mode, uint64_t offset, uint64_t length)
 {
 	int fd = extent_open(pool, id, O_RDWR);
+	struct stat st;
 	int rc;
 
 	if (fd < 0)
 		return fd;
-	rc = allocate(fd, mode, offset, length);
-	/* tmpfs cannot zero a range: punched, and reserved anew. */
-	if (rc == -EOPNOTSUPP && (mode & ~FALLOC_FL_KEEP_SIZE) == FALLOC_FL_ZERO_RANGE) {
-		rc = allocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
-		if (!rc)
-			rc = allocate(fd, mode & FALLOC_FL_KEEP_SIZE, offset, length);
-	}
+	if (fstat(fd, &st) < 0)
+		rc = -errno;
+	else if (!(mode & FALLOC_FL_PUNCH_HOLE) && outgrows(pool, &st, offset + length, length))
+		rc = -ENOSPC;
+	else
+		rc = allocate(fd, mode, offset, length);
+	if (rc == -EOPNOTSUPP && (mode & ~FALLOC_FL_KEEP_SIZE) == FALLOC_FL_ZERO_RANGE)
+		rc = zero_range(fd, mode & FALLOC_FL_KEEP_SIZE, offset, length);
 	close(fd);
 	return rc;
 }

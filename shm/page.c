@@ -250,6 +250,8 @@ int page_more(struct client *c)
 	uint32_t segment;
 	int rc;
 
+	if (pool_slot_lost(c->pool, c->cid, c->slot))
+		return -ESTALE;
 	if (!segment_adopt_any(c, &segment)) {
 		page_adopted(c, segment, 1);
 		return 0;
@@ -372,10 +374,11 @@ void page_sweep(struct client *c, uint32_t keep)
 		next = owned_next(c, s);
 		/*
 		 * One empty span and a few empty segments stay: allocating and freeing in turn need not call the system.  Not a
-		 * large one: its client may never allocate again.
+		 * large one: its client may never allocate again.  Nor an adopted one, for what is in it is another's.
 		 */
 		if (segment_is_mine(c, s) && span_empty(c, s)) {
-			if (!keep || segment_span_of(c->pool, s) > c->pool->segments / 64 || spans++)
+			if (!keep || segment_pages(c->pool, s)->flags & PAGE_ADOPTED ||
+			    segment_span_of(c->pool, s) > c->pool->segments / 64 || spans++)
 				segment_release(c, s);
 			continue;
 		}

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Blocks that a client frees: at the top of its dead list, with no slots left.  In its own segment a POP makes them
- * FREE; in another client's a PUSH hands them to the owner over the segment's remote list, from which the owner's
- * COLLECT makes them FREE.  In an orphan's: adopt it first, so that memory whose last user frees it is given back.
+ * FREE, zeroed if the segment was another's; in another client's a PUSH hands them to the owner over the segment's remote
+ * list, from which the owner's COLLECT makes them FREE.  In an orphan's: adopt it first, so that memory whose last user
+ * frees it is given back.
  */
 #include "page.h"
 
@@ -20,6 +21,25 @@ void page_apply_pop(struct client *c, const struct redo_fmt *r)
 	a64_store_release(&c->slot->dead_top, r->next);
 	persist(c->pool, &c->slot->dead_top, 8);
 	CRASH_POINT(c, page, popped);
+}
+
+/*
+ * A block in an adopted segment is one that another client wrote: zeroed before it is on our free lists.  All its slots are
+ * empty by now, so a DEAD block may be zeroed again.  Not for who acts for a dead client, nor a span of segments: the former
+ * allocates nothing and who adopts from it zeroes, the latter goes back by the sweep that follows (page_sweep()).
+ * Crash: the block is still on top of the dead list, and recovery comes here again.
+ */
+static void scrub_adopted(struct client *c, uint32_t segment, uint64_t block)
+{
+	struct object_fmt *object = off_object(c->pool, block);
+	uint64_t bytes;
+
+	if (c->acting || !(segment_pages(c->pool, segment)->flags & PAGE_ADOPTED) || segment_span_of(c->pool, segment) > 1)
+		return;
+	bytes = page_block_room(c, block) - sizeof(*object);
+	memset(object_payload(object), 0, bytes);
+	persist(c->pool, object_payload(object), bytes);
+	CRASH_POINT(c, page, pop_scrubbed);
 }
 
 /*
@@ -98,6 +118,7 @@ void page_bury(struct client *c, uint64_t block, uint64_t next_dead)
 		if (!segment_is_mine(c, segment) && !segment_adopt(c, segment))
 			page_adopted(c, segment, 1);
 		if (segment_is_mine(c, segment)) {
+			scrub_adopted(c, segment, block);
 			pop(c, block, next_dead);
 			return;
 		}

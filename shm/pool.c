@@ -310,7 +310,8 @@ int pool_map(struct pool *pool, struct cxlshm_error *error)
 	pool->segment_low = (1ull << super->segment_shift) - 1;
 	pool->page_bytes = 1ull << super->page_shift;
 	pool->own = calloc(pool->slots + 1ull, sizeof(struct client *));
-	return pool->own ? 0 : error_set(error, -ENOMEM, "%s: out of memory", pool->path);
+	pool->claimed = calloc(pool->slots + 1ull, sizeof(*pool->claimed));
+	return pool->own && pool->claimed ? 0 : error_set(error, -ENOMEM, "%s: out of memory", pool->path);
 }
 
 static int open_locked(const char *path, unsigned flags, short lock, struct pool **out,
@@ -374,6 +375,7 @@ void pool_unmap(struct pool *pool)
 		close(pool->dir_fd);
 	pthread_mutex_destroy(&pool->own_lock);
 	free(pool->own);
+	free(pool->claimed);
 	free(pool->path);
 	free(pool);
 }

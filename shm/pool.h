@@ -45,6 +45,7 @@ struct pool {
 	/* clients of this handle: own[cid], for a lock does not show against itself.  Under own_lock. */
 	pthread_mutex_t own_lock;
 	struct client **own;
+	uint64_t *claimed;	/* claimed[cid]: what own[cid] wrote as its slot's state; 0: it acts for a dead client */
 	pthread_key_t thread_key;	/* CXLSHM_JOIN_THREAD */
 
 	/* a test's crash hook, set before clients join; see crash.h */
@@ -124,6 +125,17 @@ int error_set(struct cxlshm_error *error, int rc, const char *format, ...)
 
 struct slot_fmt *pool_slot(const struct pool *pool, uint32_t cid);
 struct a64 *pool_era_row(const struct pool *pool, uint32_t cid);
+
+/*
+ * Has the slot been taken from the client that this handle has in it?  Its lock went with the descriptors, which somebody
+ * closed, and others recovered it.  A moment later the answer may be another one: it stops who goes on, not every store.
+ * Pairs: client_take_over(), client_unclaim(), claim_slot().
+ */
+static inline int pool_slot_lost(const struct pool *pool, uint32_t cid, const struct slot_fmt *slot)
+{
+	return pool->claimed[cid] &&
+	       (a64_load_acquire(&slot->state) != pool->claimed[cid] || a64_load_acquire(&slot->taken_over));
+}
 
 /*
  * numa.c.  Policies are bind:N, interleave:N,M, preferred:N and cxl (memory-only nodes); N may be a range.

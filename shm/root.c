@@ -21,6 +21,8 @@ int root_more(struct client *c)
 	/* Who acts for a dead client chained its empty rows already, and keeps no account of its pages. */
 	if (c->acting)
 		return -ENOSPC;
+	if (pool_slot_lost(c->pool, c->cid, c->slot))
+		return -ESTALE;
 	if (!c->roots_given) {
 		c->roots_given = 1;
 		give_rows(c, off_of(c->pool, c->slot) + c->pool->super->roots_off,

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 #include <linux/membarrier.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 
 static struct segment_fmt *table(const struct client *c, uint32_t segment)
@@ -216,6 +218,9 @@ int segment_claim(struct client *c, uint32_t *segment)
 		struct stamped old;
 		int rc;
 
+		/* Every time: who uses the slot now has used our eras, and no CAS of ours may ever succeed. */
+		if (pool_slot_lost(c->pool, c->cid, c->slot))
+			return -ESTALE;
 		if (found == SEGMENT_NONE)
 			found = find_by_walk(c, 0);
 		if (found == SEGMENT_NONE)
@@ -521,6 +526,23 @@ static int span_take(struct client *c, uint32_t first, uint32_t count)
 }
 
 /*
+ * Could the file system give as many segments, with what the heap has of it already?  If not, trying would take all there is
+ * for a while, and others would find it full.  1 if it cannot be told, as on a tmpfs without a limit.
+ */
+static int could_fit(const struct pool *pool, uint32_t count)
+{
+	uint64_t block, have;
+	struct statfs fs;
+	struct stat st;
+
+	if (fstatfs(pool->heap_fd, &fs) < 0 || fs.f_bsize <= 0 || !fs.f_blocks || fstat(pool->heap_fd, &st) < 0)
+		return 1;
+	block = (uint64_t)fs.f_bsize;
+	have = (uint64_t)st.st_blocks * 512;
+	return have >> pool->segment_shift >= count || fs.f_bfree >= (((uint64_t)count << pool->segment_shift) - have) / block;
+}
+
+/*
  * Who was slower looks from the start again, for what is left beside the other may be long enough.  Lock-free: of those who
  * grow towards each other the last one in the pool is stopped only by who claimed something behind it, and that one has it.
  */
@@ -529,12 +551,16 @@ int segment_span_claim(struct client *c, uint32_t count, uint32_t *head)
 	struct pool *pool = c->pool;
 	uint32_t run = 0;
 
+	if (count > 1 && !could_fit(pool, count))
+		return -ENOSPC;
 	for (uint32_t segment = pool->first_segment; segment < pool->segments; segment++) {
 		int rc;
 
 		run = wanted(segment_state_of(pool, segment), 0) ? run + 1 : 0;
 		if (run < count)
 			continue;
+		if (pool_slot_lost(c->pool, c->cid, c->slot))
+			return -ESTALE;
 		*head = segment + 1 - count;
 		rc = span_take(c, *head, count);
 		if (rc != -EAGAIN)

@@ -146,6 +146,34 @@ static void memory_of_others_is_scrubbed(void **state)
 	fixture_free(f);
 }
 
+/* b drops the last reference to what a wrote, in a segment that b adopts by it, or has adopted before. */
+static void what_is_freed_in_an_adopted_segment_is_scrubbed(void **state)
+{
+	static const size_t sizes[] = {2000, 100000, 600000};	/* of a page with others, of its own pages, of a span */
+
+	(void)state;
+	for (unsigned i = 0; i < 2 * sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct fixture *f = fixture_new(16 << 20, 4);
+		struct cxlshm_client *a;
+		size_t bytes = sizes[i / 2];
+		cxlshm_ref ref;
+
+		assert_int_equal(cxlshm_join(f->pool, "a", 0, &a), 0);
+		assert_int_equal(cxlshm_alloc(a, bytes, &ref), 0);
+		strcpy((char *)cxlshm_ptr(a, ref) + 1000, "a secret");
+		assert_int_equal(cxlshm_link(a, ref, 0, "n", 0600), 0);
+		assert_int_equal(cxlshm_leave(a), 0);
+		if (i % 2)
+			assert_int_equal(cxlshm_alloc(f->client, 16, &ref), 0);
+		assert_int_equal(cxlshm_unlink(f->client, 0, "n"), 0);
+		for (int n = 0; n < 8; n++) {
+			assert_int_equal(cxlshm_alloc(f->client, bytes, &ref), 0);
+			assert_int_equal(((char *)cxlshm_ptr(f->client, ref))[1000], 0);
+		}
+		fixture_free(f);
+	}
+}
+
 /* Nor is it where a page got larger blocks and only the first of them were ever handed out. */
 static void memory_never_handed_out_again_is_scrubbed(void **state)
 {
@@ -352,6 +380,7 @@ int main(void)
 		cmocka_unit_test(a_full_pool_says_so_and_goes_on),
 		cmocka_unit_test(zero_means_zero),
 		cmocka_unit_test(memory_of_others_is_scrubbed),
+		cmocka_unit_test(what_is_freed_in_an_adopted_segment_is_scrubbed),
 		cmocka_unit_test(memory_never_handed_out_again_is_scrubbed),
 		cmocka_unit_test(what_others_free_is_found_before_the_pool_is_full),
 		cmocka_unit_test(full_orphans_do_not_make_a_pool_full),

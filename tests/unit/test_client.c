@@ -2,8 +2,10 @@
 /*
  * Clients: slots, fork, exec, threads, several pools.
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/mman.h>
 
 #include "fixture.h"
 
@@ -177,6 +179,64 @@ static void exec_is_the_end_of_a_client(void **state)
 	fixture_free(f);
 }
 
+/* closefrom(3), as far as the lock goes; the number stays in use, for pool_close() closes it. */
+static void close_behind_its_back(struct cxlshm_pool *pool)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	assert_true(null >= 0);
+	assert_true(dup2(null, ((struct pool *)pool)->heap_fd) >= 0);
+	close(null);
+}
+
+static void a_client_without_descriptors_is_told_of_its_death(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	struct cxlshm_recovery recovery;
+	struct cxlshm_client *c, *next;
+	struct cxlshm_pool *pool;
+	cxlshm_ref file, queue, ref;
+	uint64_t token, position = 0;
+	struct cxlshm_dirent entry;
+	void *address;
+
+	(void)state;
+	for (int again = 0; again < 2; again++) {
+		assert_int_equal(cxlshm_pool_open(f->dir, 0, &pool, NULL), 0);
+		assert_int_equal(cxlshm_join(pool, "closes", 0, &c), 0);
+		assert_int_equal(cxlshm_alloc_with(c, 4096, 0, CXLSHM_EXTENT, &file), 0);
+		assert_int_equal(cxlshm_map(c, file, 0, 4096, PROT_READ, &address), 0);
+		assert_int_equal(cxlshm_queue_create(c, 4, 0, &queue), 0);
+		close_behind_its_back(pool);
+		assert_int_equal(cxlshm_recover(f->pool, &recovery), 0);
+		assert_int_equal(recovery.clients, 1);
+		/* Its slot is free, or another's. */
+		if (again) {
+			assert_int_equal(cxlshm_join(f->pool, "next", 0, &next), 0);
+			assert_int_equal(cxlshm_client_id(next), cxlshm_client_id(c));
+			assert_int_equal(cxlshm_alloc(next, 100, &ref), 0);
+		}
+		assert_int_equal(cxlshm_alloc(c, 300000, &ref), -ESTALE);
+		assert_int_equal(cxlshm_alloc_with(c, 100, 0, CXLSHM_ZERO, &ref), -ESTALE);
+		assert_int_equal(cxlshm_lookup(c, 0, "n", 0, &ref), -ESTALE);
+		assert_int_equal(cxlshm_mkdir(c, 0, "n", 0700, NULL), -ESTALE);
+		assert_int_equal(cxlshm_readdir(c, 0, &position, &entry, NULL), -ESTALE);
+		assert_int_equal(cxlshm_resize(c, file, 10), -ESTALE);
+		assert_int_equal(cxlshm_export(c, file, &token), -ESTALE);
+		assert_int_equal(cxlshm_import(c, 1, &ref), -ESTALE);
+		assert_int_equal(cxlshm_queue_create(c, 4, 0, &queue), -ESTALE);
+		if (!again)	/* its rows are empty, or the next one's */
+			assert_int_equal(cxlshm_attach(c, file, &ref), -ESTALE);
+		assert_int_equal(cxlshm_unmap(c, address), 0);
+		assert_int_equal(cxlshm_leave(c), 0);
+		if (again)
+			assert_int_equal(cxlshm_leave(next), 0);
+		cxlshm_pool_close(pool);
+		fixture_check(f);
+	}
+	fixture_free(f);
+}
+
 static void *join_and_exit(void *arg)
 {
 	struct fixture *f = arg;
@@ -281,6 +341,7 @@ int main(void)
 		cmocka_unit_test(a_child_cannot_use_inherited_handles),
 		cmocka_unit_test(a_childs_copies_do_not_keep_the_parent_alive),
 		cmocka_unit_test(exec_is_the_end_of_a_client),
+		cmocka_unit_test(a_client_without_descriptors_is_told_of_its_death),
 		cmocka_unit_test(a_thread_that_exits_leaves),
 		cmocka_unit_test(closing_a_pool_leaves_with_all),
 		cmocka_unit_test(pools_do_not_know_each_other),

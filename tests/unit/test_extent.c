@@ -4,11 +4,13 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 
 #include "fixture.h"
+#include "small_tmpfs.h"
 
 static int files(struct fixture *f)
 {
@@ -196,6 +198,125 @@ static void a_size_that_has_no_room_takes_nothing_away(void **state)
 	fixture_free(f);
 }
 
+#define ZERO_BYTES (1 << 20)
+
+/* Bytes from..to of the file that differ from want. */
+static int others_than(int fd, int from, int to, char want)
+{
+	static char bytes[4 * ZERO_BYTES];
+	int n = 0;
+
+	if (pread(fd, bytes, (size_t)(to - from), from) != to - from)
+		return -1;
+	for (int i = 0; i < to - from; i++)
+		n += bytes[i] != want;
+	return n;
+}
+
+static int fill(int fd, int bytes)
+{
+	static char x[ZERO_BYTES];
+
+	memset(x, 'x', sizeof(x));
+	return pwrite(fd, x, (size_t)bytes, 0) == bytes;
+}
+
+/* A file of 1 MiB of x and a hole of as much behind it, and no room to fill that. */
+static int zero_without_room(struct cxlshm_client *c, const char *dir)
+{
+	struct stat before, after;
+	cxlshm_ref ref;
+	int fd;
+
+	SMALL_REQUIRE(!cxlshm_alloc_with(c, 0, 0, CXLSHM_EXTENT, &ref));
+	fd = cxlshm_extent_open(c, ref, O_RDWR);
+	SMALL_REQUIRE(fd >= 0 && fill(fd, ZERO_BYTES) && !ftruncate(fd, 2 * ZERO_BYTES) && !fstat(fd, &before));
+	SMALL_REQUIRE(small_tmpfs_fill(dir, ZERO_BYTES / 2));
+	for (int mode = FALLOC_FL_ZERO_RANGE;; mode |= FALLOC_FL_KEEP_SIZE) {
+		SMALL_REQUIRE(cxlshm_reserve(c, ref, mode, 0, 4 * ZERO_BYTES) == -ENOSPC);
+		SMALL_REQUIRE(!fstat(fd, &after));
+		SMALL_REQUIRE(after.st_size == before.st_size && after.st_blocks == before.st_blocks);
+		SMALL_REQUIRE(!others_than(fd, 0, ZERO_BYTES, 'x'));
+		if (mode & FALLOC_FL_KEEP_SIZE)
+			break;
+	}
+	/* What it has it can zero, with no room at all. */
+	SMALL_REQUIRE(small_tmpfs_fill(dir, 0));
+	SMALL_REQUIRE(!cxlshm_reserve(c, ref, FALLOC_FL_ZERO_RANGE, 5000, ZERO_BYTES - 10000));
+	SMALL_REQUIRE(!fstat(fd, &after) && after.st_blocks == before.st_blocks);
+	SMALL_REQUIRE(!others_than(fd, 0, 5000, 'x') && !others_than(fd, 5000, ZERO_BYTES - 5000, 0) &&
+		      !others_than(fd, ZERO_BYTES - 5000, ZERO_BYTES, 'x'));
+	return 0;
+}
+
+static void zeroing_without_room_changes_nothing(void **state)
+{
+	(void)state;
+	small_tmpfs_run(8, 4 << 20, zero_without_room);
+}
+
+static void a_range_is_zeroed_and_reserved(void **state)
+{
+	struct fixture *f = fixture_new(16 << 20, 4);
+	struct stat st;
+	cxlshm_ref ref;
+	int fd;
+
+	(void)state;
+	assert_int_equal(cxlshm_alloc_with(f->client, 10000, 0, CXLSHM_EXTENT, &ref), 0);
+	fd = cxlshm_extent_open(f->client, ref, O_RDWR);
+	assert_true(fd >= 0);
+	assert_true(fill(fd, 10000));
+	/* Over the end, which stays. */
+	assert_int_equal(cxlshm_reserve(f->client, ref, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 9000, 91000), 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, 10000);
+	assert_true(st.st_blocks * 512 >= 100000);
+	assert_int_equal(others_than(fd, 0, 9000, 'x'), 0);
+	assert_int_equal(others_than(fd, 9000, 10000, 0), 0);
+	/* Over the end, which moves; and all of it behind the end. */
+	assert_true(fill(fd, 10000));
+	assert_int_equal(cxlshm_reserve(f->client, ref, FALLOC_FL_ZERO_RANGE, 1, 20000), 0);
+	assert_int_equal(cxlshm_size(f->client, ref), 20001);
+	assert_int_equal(others_than(fd, 0, 1, 'x'), 0);
+	assert_int_equal(others_than(fd, 1, 20001, 0), 0);
+	assert_int_equal(cxlshm_reserve(f->client, ref, FALLOC_FL_ZERO_RANGE, 300000, 100000), 0);
+	assert_int_equal(cxlshm_size(f->client, ref), 400000);
+	assert_int_equal(others_than(fd, 20001, 400000, 0), 0);
+	close(fd);
+	assert_int_equal(cxlshm_release(f->client, ref), 0);
+	fixture_free(f);
+}
+
+/* In a plain directory, where the file system has more than the pool may have. */
+static void no_file_outgrows_the_pool(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	const uint64_t pool = 4 << 20;
+	cxlshm_ref ref, other;
+	int fd;
+
+	(void)state;
+	assert_int_equal(cxlshm_alloc_with(f->client, pool + 1, 0, CXLSHM_EXTENT, &ref), -ENOSPC);
+	assert_int_equal(cxlshm_alloc_with(f->client, 3 << 20, 0, CXLSHM_EXTENT, &ref), 0);
+	assert_int_equal(cxlshm_resize(f->client, ref, pool + 4096), -ENOSPC);
+	assert_int_equal(cxlshm_reserve(f->client, ref, 0, 2 << 20, 3 << 20), -ENOSPC);
+	assert_int_equal(cxlshm_reserve(f->client, ref, FALLOC_FL_ZERO_RANGE, 0, pool + 1), -ENOSPC);
+	assert_int_equal(cxlshm_size(f->client, ref), 3 << 20);
+	assert_int_equal(cxlshm_reserve(f->client, ref, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 1 << 30), 0);
+	/* One with a hole in it may be longer. */
+	assert_int_equal(cxlshm_alloc_with(f->client, 0, 0, CXLSHM_EXTENT, &other), 0);
+	fd = cxlshm_extent_open(f->client, other, O_RDWR);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, "x", 1, 1 << 30), 1);
+	close(fd);
+	assert_int_equal(cxlshm_resize(f->client, other, (1 << 30) + 8192), 0);
+	assert_int_equal(cxlshm_reserve(f->client, other, 0, 1 << 20, 4096), 0);
+	assert_int_equal(cxlshm_release(f->client, other), 0);
+	assert_int_equal(cxlshm_release(f->client, ref), 0);
+	fixture_free(f);
+}
+
 static void other_objects_have_no_extent(void **state)
 {
 	struct fixture *f = fixture_new(1 << 20, 4);
@@ -292,6 +413,9 @@ int main(void)
 		cmocka_unit_test(asking_who_uses_an_extent_waits_for_nobody),
 		cmocka_unit_test(sizes_change_and_are_reserved),
 		cmocka_unit_test(a_size_that_has_no_room_takes_nothing_away),
+		cmocka_unit_test(zeroing_without_room_changes_nothing),
+		cmocka_unit_test(a_range_is_zeroed_and_reserved),
+		cmocka_unit_test(no_file_outgrows_the_pool),
 		cmocka_unit_test(other_objects_have_no_extent),
 		cmocka_unit_test(anybody_of_the_group_recovers_a_maker),
 		cmocka_unit_test(leaving_unmaps),

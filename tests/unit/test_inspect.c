@@ -117,6 +117,67 @@ static void a_dead_client_is_not_alive(void **state)
 	fixture_free(f);
 }
 
+struct one_client {
+	uint32_t id;
+	struct cxlshm_client_info info;
+};
+
+static int see_one(void *arg, const struct cxlshm_client_info *info)
+{
+	struct one_client *one = arg;
+
+	if (info->id == one->id)
+		one->info = *info;
+	return info->id == one->id;
+}
+
+static uint64_t recoveries(struct fixture *f, struct cxlshm_client *c)
+{
+	struct one_client one = {.id = cxlshm_client_id(c)};
+
+	assert_int_equal(cxlshm_each_client(f->pool, see_one, &one), 1);
+	return one.info.recoveries;
+}
+
+static void leave_a_dead_client(struct fixture *f)
+{
+	struct cxlshm_pool *pool;
+	struct cxlshm_client *c;
+	int status;
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(cxlshm_pool_open(f->dir, 0, &pool, NULL) || client_claim((struct pool *)pool, "dead", (struct client **)&c));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+static void recoveries_are_counted_where_they_are_done(void **state)
+{
+	struct fixture *f = fixture_new(16u << 20, 8);
+	struct cxlshm_client *second;
+	struct cxlshm_counters counters;
+	cxlshm_ref ref;
+
+	(void)state;
+	leave_a_dead_client(f);
+	leave_a_dead_client(f);
+	assert_int_equal(cxlshm_join(f->pool, "joins", 0, &second), 0);
+	assert_int_equal(recoveries(f, second), 2);
+	assert_int_equal(recoveries(f, f->client), 0);
+	leave_a_dead_client(f);
+	assert_int_equal(cxlshm_alloc(f->client, 1ull << 40, &ref), -ENOSPC);
+	assert_int_equal(recoveries(f, f->client), 1);
+	leave_a_dead_client(f);
+	assert_int_equal(cxlshm_recover(f->pool, NULL), 0);
+	assert_int_equal(recoveries(f, second), 2);
+	assert_int_equal(recoveries(f, f->client), 1);
+	assert_int_equal(cxlshm_counters(f->pool, &counters), 0);
+	assert_int_equal(counters.clients_recovered, 4);
+	assert_int_equal(cxlshm_leave(second), 0);
+	fixture_free(f);
+}
+
 static void objects_are_listed_with_their_sizes(void **state)
 {
 	static const size_t sizes[] = {0, 1, 15, 16, 100, 4000, 5000, 70000, 300000, 5000000};
@@ -337,6 +398,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(clients_are_listed_with_what_they_hold),
 		cmocka_unit_test(a_dead_client_is_not_alive),
+		cmocka_unit_test(recoveries_are_counted_where_they_are_done),
 		cmocka_unit_test(objects_are_listed_with_their_sizes),
 		cmocka_unit_test(an_id_that_is_none_is_enoent),
 		cmocka_unit_test(holders_are_roots_slots_and_names),

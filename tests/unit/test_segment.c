@@ -6,6 +6,7 @@
 #include <signal.h>
 
 #include "fixture.h"
+#include "small_tmpfs.h"
 
 #include "page.h"
 
@@ -477,6 +478,35 @@ static void a_block_ends_where_its_run_does(void **state)
 	fixture_free(f);
 }
 
+static void count_reserved(void *arg, struct client *c, unsigned point)
+{
+	(void)c;
+	*(unsigned *)arg += point == CRASH_segment_reserved || point == CRASH_segment_grow_reserved;
+}
+
+/* Of 64 MiB of pool the file system has 12: 40 cannot be had, and nothing of them is taken to find out. */
+static int ask_for_more_than_there_is(struct cxlshm_client *c, const char *dir)
+{
+	struct pool *pool = ((struct client *)c)->pool;
+	unsigned reserved = 0;
+	cxlshm_ref ref;
+
+	(void)dir;
+	pool->crash_arg = &reserved;
+	pool->crash_hook = count_reserved;
+	SMALL_REQUIRE(cxlshm_alloc(c, 40 << 20, &ref) == -ENOSPC);
+	SMALL_REQUIRE(!reserved);
+	SMALL_REQUIRE(!cxlshm_alloc(c, 6 << 20, &ref));
+	SMALL_REQUIRE(reserved > 1);
+	return 0;
+}
+
+static void a_span_that_cannot_fit_takes_nothing(void **state)
+{
+	(void)state;
+	small_tmpfs_run(12, 64 << 20, ask_for_more_than_there_is);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -493,6 +523,7 @@ int main(void)
 		cmocka_unit_test(a_span_that_is_none_is_not_believed),
 		cmocka_unit_test(runs_of_a_damaged_table_are_kept),
 		cmocka_unit_test(a_block_ends_where_its_run_does),
+		cmocka_unit_test(a_span_that_cannot_fit_takes_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
