@@ -269,6 +269,14 @@ def attributes(d, e):
     os.unlink(d + "/dir/x")
     check("a removed entry moves its directory's mtime", os.stat(e + "/dir").st_mtime_ns > 10**9)
     same("mkdir's mode", os.stat(e + "/dir").st_mode & 0o7777, 0o750)
+    os.mkdir(d + "/group")
+    os.chown(d + "/group", -1, 7)
+    os.chmod(d + "/group", 0o2755)
+    put(d + "/group/file")
+    os.mkdir(d + "/group/dir")
+    same("in a setgid directory: a file's group, a directory's and its setgid bit",
+         (os.stat(e + "/group/file").st_gid, os.stat(e + "/group/dir").st_gid, os.stat(e + "/group/dir").st_mode & 0o7000),
+         (7, 7, 0o2000))
     old = os.umask(0o027)
     os.close(os.open(d + "/masked", os.O_CREAT | os.O_WRONLY, 0o666))
     os.mkdir(d + "/maskeddir", 0o777)
