@@ -72,5 +72,9 @@ source, copy = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT), os.open(sys.argv[2]
 os.truncate(source, 2 << 20)
 for at in range(0, 64 << 20, 2 << 20): assert os.copy_file_range(source, copy, 2 << 20, 0, at) > 0' \
 	"$E2E_DIR/plain-mnt/source" "$E2E_DIR/plain-mnt/copy"
+for keep in "" -n; do
+	check_refused "fallocate${keep:+ $keep} beyond it" "$no_space" fallocate $keep -l 64M "$E2E_DIR/plain-mnt/reserved"
+done
+same "reserves nothing" "$(stat -c %b "$E2E_DIR/plain-mnt/reserved")" 0
 check "unmount it" unmount_pool "$E2E_DIR/plain-mnt"
 finish
