@@ -50,6 +50,12 @@ same "its kind" "$(field "$C/objects/$file" kind)" file
 same "its size" "$(field "$C/objects/$file" size_bytes)" 5
 check_refused "no such object" "no such" cat "$C/objects/1"
 check_refused "not a number" "no such" cat "$C/objects/nonsense"
+# One of that name in the pool is only for native clients.
+check "native: a file named .cxlshm in the root" native_do create .cxlshm 10
+same "is not listed beside the tree" "$(ls -a "$MNT" | grep -cx '\.cxlshm')" 1
+same "nor is it seen instead of it" "$(ls "$C" | grep -cx pool)" 1
+check "native: unlink it" native_do unlink .cxlshm
+native_do drop
 check "the native client ends well" native_stop
 check "clients: it left" test "$(awk -v p="$native_pid" '$3 == p' "$C/clients" | wc -l)" = 0
 

@@ -63,6 +63,46 @@ for turn in $(seq 5); do
 	rm "$MNT/fill"
 done
 check "five times full and empty leaves as much as before" wait_until 5 'test "$(free)" -ge $((room))'
+# A file closed a moment ago is not kept when its name goes.  The kernel tells the daemon of the close, and that it forgot the file,
+# while the program goes on, and freeing takes a while, so the program may be first: not in half of the turns.
+make_pool "$E2E_DIR/small" 16M
+mount_pool "$E2E_DIR/small" "$E2E_DIR/small-mnt"
+cat >"$E2E_DIR/again.py" <<'P'
+import errno, os, sys, time
+folder, how, turns, full = sys.argv[1], sys.argv[2], 40, 0
+st = os.statvfs(folder)
+size = st.f_bavail * st.f_frsize // 4 * 3
+def put(name):
+    fd = os.open(folder + name, os.O_CREAT | os.O_WRONLY, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        assert error.errno == errno.ENOSPC, error
+        return 1
+    finally:
+        os.close(fd)
+    return 0
+for turn in range(turns):
+    os.close(os.open(folder + "/empty", os.O_CREAT))
+    assert put("/old") == 0
+    if how == "rm":
+        os.unlink(folder + "/old")
+    else:
+        os.rename(folder + "/empty", folder + "/old")
+    time.sleep(0.002)  # of the five that it would be kept
+    full += put("/new")
+    for name in os.listdir(folder):
+        if name != ".cxlshm":
+            os.unlink(folder + "/" + name)
+    time.sleep(0.03)  # all of it has gone
+print(f"{full} of {turns} turns")
+sys.exit(full > turns / 2)
+P
+for how in rm mv; do
+	check "what $how takes away makes room" python3 "$E2E_DIR/again.py" "$E2E_DIR/small-mnt" $how
+	note "ENOSPC in $(cat "$LOG")"
+done
+check "unmount it" unmount_pool "$E2E_DIR/small-mnt"
 # A plain pool has no file system of its own to keep it to its size.
 make_pool "$E2E_DIR/plain" 16M --plain
 mount_pool "$E2E_DIR/plain" "$E2E_DIR/plain-mnt"
@@ -72,5 +112,9 @@ source, copy = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT), os.open(sys.argv[2]
 os.truncate(source, 2 << 20)
 for at in range(0, 64 << 20, 2 << 20): assert os.copy_file_range(source, copy, 2 << 20, 0, at) > 0' \
 	"$E2E_DIR/plain-mnt/source" "$E2E_DIR/plain-mnt/copy"
+for keep in "" -n; do
+	check_refused "fallocate${keep:+ $keep} beyond it" "$no_space" fallocate $keep -l 64M "$E2E_DIR/plain-mnt/reserved"
+done
+same "reserves nothing" "$(stat -c %b "$E2E_DIR/plain-mnt/reserved")" 0
 check "unmount it" unmount_pool "$E2E_DIR/plain-mnt"
 finish

@@ -58,6 +58,28 @@ for mode in shared private readonly fork; do
 	exec {peer_in}>&- {peer_out}<&-
 done
 
+# An unmap soon after the last close is noticed by a look of its own, not by the round each second.
+cat >"$E2E_DIR/soon.py" <<'P'
+import mmap, os, sys, time
+path, extents = sys.argv[1:3]
+took = []
+for turn in range(11):
+    with open(path, "w+b") as f:
+        f.truncate(4096)
+        m = mmap.mmap(f.fileno(), 0)
+    os.unlink(path)
+    time.sleep(0.02)  # it was seen as mapped
+    m.close()
+    start = time.monotonic()
+    while os.listdir(extents) and time.monotonic() - start < 10:
+        time.sleep(0.001)
+    took.append(int(1000 * (time.monotonic() - start)))
+print("ms from the munmap to the end of the extent:", *took)
+sys.exit(sorted(took)[5] >= 300)
+P
+check "unmapped soon after the last close: the median of eleven is below 300 ms" python3 "$E2E_DIR/soon.py" "$MNT/file" "$POOL/x"
+note "$(cat "$LOG")"
+
 # The same, with the holder killed instead of unmapping.
 printf 'bytes%.0s' $(seq 4000) >"$MNT/file"
 peer_start python3 "$E2E_DIR/hold.py" "$MNT/file" shared

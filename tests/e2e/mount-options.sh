@@ -173,6 +173,9 @@ check_refused "and it is read-only" "read-only" touch "$MNT/a"
 check "umount" unmount_pool "$MNT"
 check "-s leaves out what is not known, with a value or without" mount.cxlshm -s -o sparse=yes,bogus,uid,nofail=1,owner=nobody "$POOL" "$MNT"
 check "umount" unmount_pool "$MNT"
+check "-s leaves in what is known" mount.cxlshm -s -v -o allow_other,bogus,sparse "$POOL" "$MNT"
+matches "and only that" "$(cat "$LOG")" 'cxlshmfs -o allow_other,sparse -- '
+check "umount" unmount_pool "$MNT"
 check_status "cxlshmfs --check" 0 cxlshmfs --check -o size=16M,numa=interleave:0,0-3,ro "$E2E_DIR/check" "$MNT"
 check "makes and mounts nothing" bash -c 'test ! -e "$1" && ! grep -q " fuse.cxlshm " /proc/self/mounts' - "$E2E_DIR/check"
 check_status "cxlshmfs --help" 0 cxlshmfs --help

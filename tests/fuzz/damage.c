@@ -273,6 +273,16 @@ void damage_restore(struct damage *d)
 	closedir(folder);
 }
 
+void damage_make_host(struct damage *d)
+{
+	struct super_fmt super = d->super;
+
+	super.failure_domain = CXLSHM_FAILURE_HOST;
+	super.checksum = pool_super_checksum(&super);
+	memcpy(d->heap + SUPER_OFF, &super, sizeof(super));
+	memcpy(d->heap + SUPER_COPY_OFF, &super, sizeof(super));
+}
+
 void damage_free(struct damage *d)
 {
 	char command[120];

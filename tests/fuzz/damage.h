@@ -50,6 +50,9 @@ void damage_clone(struct damage *d, const struct damage *from);
 void damage_restore(struct damage *d);
 void damage_free(struct damage *d);
 
+/* As if it had been made with failure_domain=host; until it is restored. */
+void damage_make_host(struct damage *d);
+
 /* Every range of bytes that means something to the library: metadata, not the bytes of objects. */
 void damage_ranges(const struct damage *d, void (*visit)(void *arg, uint64_t off, uint64_t bytes, const char *what),
 		   void *arg);

@@ -56,17 +56,6 @@ static struct damage *image(unsigned which)
 	return d;
 }
 
-/* As if it had been made with failure_domain=host. */
-static void make_host(struct damage *d)
-{
-	struct super_fmt super = d->super;
-
-	super.failure_domain = CXLSHM_FAILURE_HOST;
-	super.checksum = pool_super_checksum(&super);
-	memcpy(d->heap + SUPER_OFF, &super, sizeof(super));
-	memcpy(d->heap + SUPER_COPY_OFF, &super, sizeof(super));
-}
-
 static void handshake(struct kernel *k, uint8_t how)
 {
 	static const struct {
@@ -126,7 +115,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	d = image(data[1]);
 	damaged = data[0] & 4;
 	if (data[0] & 64)
-		make_host(d);
+		damage_make_host(d);
 	if (damaged)
 		damage(d, &at, end);
 	rc = kernel_mount(&k, d->dir, data[0] & 3, data[0] & 16, !damaged);
