@@ -227,7 +227,7 @@ if want asan; then
 		tests asan asan 1200 4 --suite unit --suite crash
 		tests asan-e2e asan 900 4 mount-helper mount-errors mount-options control-tree enospc native-file native-heap \
 			death-daemon fsx-two posix-rename posix-data posix-directories posix-xattr pool-mkfs
-		tests asan-fuzz asan 300 4 pool-cases request-cases
+		tests asan-fuzz asan 300 4 pool-cases request-cases request-corners
 		reports asan asan
 		reports asan ubsan
 	fi
