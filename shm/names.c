@@ -566,6 +566,19 @@ static int freeze(struct client *c, const struct names_spot *s)
 	return i == NODE_EDGES;
 }
 
+int names_bare(const struct client *c, const struct names_spot *s)
+{
+	const struct cell_fmt *cells;
+
+	if (!s->up)
+		return 0;
+	cells = node_cells(c, s->up_word.value);
+	for (uint32_t i = 0; i < NODE_EDGES; i++)
+		if (a128_value_relaxed(&cells[i].word) > EDGE_FROZEN)
+			return 0;
+	return 1;
+}
+
 void names_prune(struct client *c, uint64_t dir, uint64_t hash)
 {
 	struct root_fmt *row;

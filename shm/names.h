@@ -113,6 +113,9 @@ static inline struct rename_fmt *names_rename_of(struct entry_fmt *entry)
 /* cell_exchange() of the spot's edge with the row; it may be frozen. */
 int names_exchange(struct client *c, const struct names_spot *s, struct root_fmt *row, const struct todo_fmt *todo);
 
+/* Does it look as if there were a node with the spot's edge and nothing in it?  A hint, in the window of the spot. */
+int names_bare(const struct client *c, const struct names_spot *s);
+
 /* Take out the nodes that a hash leads through and that hold nothing: after a name was removed. */
 void names_prune(struct client *c, uint64_t dir, uint64_t hash);
 

@@ -197,7 +197,7 @@ int names_unlink(struct client *c, const struct names_place *at)
 {
 	struct names_spot s;
 	struct root_fmt *row;
-	int rc;
+	int bare, rc;
 
 	if (!at->key.bytes)
 		return -EISDIR;
@@ -220,6 +220,7 @@ int names_unlink(struct client *c, const struct names_place *at)
 		/* Pairs: read_edge().  Crash before: nothing.  After: the row holds the entry, and both counts are owed. */
 		rc = cell_exchange(c, s.edge, s.word, row, &todo);
 	} while (rc == -EAGAIN);
+	bare = !rc && names_bare(c, &s);
 	client_read_end(c);
 	if (!rc) {
 		names_settle(c);
@@ -227,7 +228,7 @@ int names_unlink(struct client *c, const struct names_place *at)
 		inode_touch(c, at->dir, INODE_MTIME | INODE_CTIME);
 	}
 	ref_drop_row(c, row);
-	if (!rc && s.up)
+	if (bare)
 		names_prune(c, at->dir, at->key.hash);
 	return rc;
 }

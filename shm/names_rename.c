@@ -286,7 +286,7 @@ static void touch(struct client *c, const struct rename *r)
 /* One try.  -EAGAIN: something changed meanwhile. */
 static int try_rename(struct client *c, struct rename *r)
 {
-	int settled, rc;
+	int settled, bare, rc;
 
 	client_read_begin(c);
 	rc = look(c, r);
@@ -304,9 +304,10 @@ static int try_rename(struct client *c, struct rename *r)
 	if (!rc)
 		rc = put(c, r);
 	settled = names_settle_with(c, &r->rows);
-	client_read_end(c);
 	if (!rc && settled)
 		rc = settled == 1 ? -EAGAIN : settled;
+	bare = !rc && names_bare(c, &r->old);
+	client_read_end(c);
 	if (!rc)
 		touch(c, r);
 	drop(c, r->rows.put);
@@ -318,6 +319,8 @@ static int try_rename(struct client *c, struct rename *r)
 	drop(c, r->new_inode);
 	drop(c, r->old_entry);
 	drop(c, r->inode);
+	if (bare)
+		names_prune(c, r->from->dir, r->from->key.hash);
 	return rc;
 }
 
@@ -332,7 +335,5 @@ int names_rename(struct client *c, const struct names_place *from, const struct 
 
 		rc = try_rename(c, &r);
 	} while (rc == -EAGAIN);
-	if (!rc)
-		names_prune(c, from->dir, from->key.hash);
 	return rc == 1 ? 0 : rc;
 }
