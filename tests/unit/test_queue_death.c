@@ -556,6 +556,31 @@ static void role_of_one_just_being_recovered_is_waited_for(void **state)
 	assert_int_equal(objects(), before);
 }
 
+/* Who joins in the slot of one that was recovered is not taken for it. */
+static void role_of_a_successor_in_the_same_slot_is_held(void **state)
+{
+	uint64_t before = objects();
+	cxlshm_ref ref = item(a, 0, 2);
+	uint64_t token;
+	uint32_t cid;
+
+	(void)state;
+	make(2, CXLSHM_SPSC);
+	assert_int_equal(send_number(b, queue_b, 1), 0);
+	cid = cxlshm_client_id(b);
+	client_abandon((struct client *)b);
+	assert_int_equal(cxlshm_recover(pool, NULL), 0);
+	assert_int_equal(cxlshm_join(pool, "b", 0, &b), 0);
+	assert_int_equal(cxlshm_client_id(b), cid);
+	hand(a, queue, &token);
+	assert_int_equal(cxlshm_import(b, token, &queue_b), 0);
+	assert_int_equal(send_number(b, queue_b, 2), 0);
+	assert_int_equal(cxlshm_queue_send_wait(a, queue, ref, 10 * SECOND), -EBUSY);
+	assert_int_equal(cxlshm_release(a, ref), 0);
+	drop();
+	assert_int_equal(objects(), before);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -568,6 +593,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(sleeper_outlives_its_peer, setup, teardown),
 		cmocka_unit_test_setup_teardown(dead_holder_of_roles_is_recovered_by_who_wants_them, setup, teardown),
 		cmocka_unit_test_setup_teardown(role_of_one_just_being_recovered_is_waited_for, setup, teardown),
+		cmocka_unit_test_setup_teardown(role_of_a_successor_in_the_same_slot_is_held, setup, teardown),
 	};
 
 	return board_map() ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
