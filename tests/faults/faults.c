@@ -177,6 +177,43 @@ static void full_tmpfs_span(const char *dir)
 	MUST(umount2(dir, MNT_DETACH));
 }
 
+/* A file made longer, whose last page was cut out of it: that page is wanted, too. */
+static void full_tmpfs_tail(const char *dir)
+{
+	struct cxlshm_client *c;
+	struct cxlshm_pool *p;
+	char pool[80], filler[80];
+	cxlshm_ref ref;
+	struct stat st;
+	void *map;
+
+	if (geteuid() || unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		exit(SKIPPED);
+	MUST(mount("faults", dir, "tmpfs", 0, "size=12m") ? errno : 0);
+	snprintf(pool, sizeof(pool), "%s/pool", dir);
+	snprintf(filler, sizeof(filler), "%s/filler", dir);
+	faults_make(pool, 8 * MIB, 4);
+	MUST(cxlshm_pool_open(pool, 0, &p, NULL));
+	MUST(cxlshm_join(p, NULL, 0, &c));
+	MUST(cxlshm_alloc_with(c, 100, 0, CXLSHM_EXTENT, &ref));
+	MUST(cxlshm_reserve(c, ref, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096));
+	fill(dir);
+	for (int room = 0; room < 2; room++) {
+		REQUIRE(cxlshm_resize(c, ref, 8192) == -ENOSPC);
+		REQUIRE(cxlshm_size(c, ref) == 100);
+		MUST(stat(filler, &st) ? errno : 0);
+		MUST(truncate(filler, st.st_size - 4096) ? errno : 0);
+	}
+	MUST(cxlshm_resize(c, ref, 8192));
+	MUST(cxlshm_map(c, ref, 0, 8192, PROT_READ | PROT_WRITE, &map));
+	memset(map, 1, 8192);
+	MUST(cxlshm_unmap(c, map));
+	MUST(cxlshm_release(c, ref));
+	cxlshm_pool_close(p);
+	faults_in_order(pool);
+	MUST(umount2(dir, MNT_DETACH));
+}
+
 /* A slot whose pages cannot be had: a join is refused, and later works. */
 static void full_tmpfs_join(const char *dir)
 {
@@ -426,6 +463,7 @@ static const struct test {
 } tests[] = {
 	{"full_tmpfs", full_tmpfs},
 	{"full_tmpfs_span", full_tmpfs_span},
+	{"full_tmpfs_tail", full_tmpfs_tail},
 	{"full_tmpfs_join", full_tmpfs_join},
 	{"full_slots", full_slots},
 	{"no_descriptors", no_descriptors},
