@@ -133,6 +133,31 @@ static void an_exchange_with_a_directory_is_taken_back(void **state)
 	ok(cxlshm_mkdir(t.p->c, 0, "e/b/c", 0700, NULL));
 }
 
+static void b_takes_all_of_an_exchange(struct between *t)
+{
+	ok(cxlshm_unlink(t->b, 0, "d/x"));
+	/* What was d/x shows nowhere, and d is where it goes when its new name is taken. */
+	fails(cxlshm_rmdir(t->b, 0, "d"), ENOTEMPTY);
+	ok(cxlshm_unlink(t->b, 0, "a"));
+	ok(cxlshm_mknod(t->b, 0, "a", S_IFIFO | 0600, NULL));
+	t->dir = id_of(t->b, "a");
+}
+
+static void what_an_exchange_displaced_keeps_its_directory(void **state)
+{
+	uint64_t x;
+	struct between t;
+
+	make(*state, "a");
+	make_dir(*state, "d");
+	x = make(*state, "d/x");
+	begin(state, &t, CRASH_names_renamed, 0, b_takes_all_of_an_exchange);
+	ok(cxlshm_rename(t.p->c, 0, "a", 0, "d/x", CXLSHM_EXCHANGE));	/* with the other a */
+	assert_int_equal(id_of(t.b, "a"), x);
+	assert_int_equal(id_of(t.b, "d/x"), t.dir);
+	end(&t);
+}
+
 static void b_renames_a_to_c(struct between *t)
 {
 	ok(cxlshm_rename(t->b, 0, "a", 0, "c", 0));
@@ -456,6 +481,7 @@ int main(void)
 		TEST(an_unlinked_file_is_not_renamed),
 		TEST(what_it_would_have_replaced_comes_back),
 		TEST(an_exchange_with_a_directory_is_taken_back),
+		TEST(what_an_exchange_displaced_keeps_its_directory),
 		TEST(of_two_renames_the_first_to_take_the_old_name_is_done),
 		TEST(a_new_old_name_is_renamed_instead),
 		TEST(a_new_name_that_went_on_is_left_alone),
