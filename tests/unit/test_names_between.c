@@ -357,6 +357,37 @@ static void a_name_half_removed_goes_with_recovery(void **state)
 	end(&t);
 }
 
+static void rmdir_ends_and_b_unlinks_a(struct between *t)
+{
+	ok(cxlshm_recover(t->p->pool, NULL));
+	ok(cxlshm_unlink(t->b, 0, "a"));
+}
+
+/* A rename put its entry over a directory just being removed, and is taken back when that is gone. */
+static void a_removed_directory_does_not_come_back(void **state)
+{
+	struct cxlshm_client *renamer;
+	struct between t;
+
+	make(*state, "a");
+	make_dir(*state, "d");
+	begin(state, &t, CRASH_cell_count_todo, 0, a_dies);
+	ok(cxlshm_join(t.p->pool, "renamer", 0, &renamer));	/* before: who joins recovers the dead */
+	if (!setjmp(died)) {
+		(void)cxlshm_rmdir(t.p->c, 0, "d");
+		fail();
+	}
+	client_abandon((struct client *)t.p->c);
+	t.p->c = renamer;
+	t.fired = 0;
+	t.point = CRASH_names_renamed;
+	t.act = rmdir_ends_and_b_unlinks_a;
+	fails(cxlshm_rename(t.p->c, 0, "a", 0, "d", 0), ENOENT);
+	assert_int_equal(id_of(t.b, "d"), 0);
+	end(&t);
+	names_check(t.p);	/* no name leads to it */
+}
+
 /* A client that died with dir_move in hand, and with an entry raised, is recovered by who needs it. */
 static void the_dead_are_in_nobodys_way(void **state)
 {
@@ -492,6 +523,7 @@ int main(void)
 		TEST(an_entry_added_first_keeps_the_directory),
 		TEST(a_directory_that_was_to_be_replaced_lives_on),
 		TEST(a_name_half_removed_goes_with_recovery),
+		TEST(a_removed_directory_does_not_come_back),
 		TEST(the_dead_are_in_nobodys_way),
 		TEST(while_a_rename_runs_a_name_shows),
 		TEST(a_name_that_is_replaced_or_exchanged_always_shows),
