@@ -100,6 +100,7 @@
 	X(names, move_taken)                                                                       \
 	X(names, renamed)                                                                          \
 	X(names, displaced)                                                                        \
+	X(names, own_named)                                                                        \
 	X(names, todo_cleared)                                                                     \
 	X(xattr, built)
 

@@ -342,6 +342,7 @@ static void name_own(struct client *c, const struct entry_fmt *named, struct ent
 	memcpy(text, named->name, keep);
 	memcpy(text + keep, more, bytes);
 	e->hash = names_key_of(c, text, keep + bytes).hash;
+	CRASH_POINT(c, names, own_named);
 	e->name_bytes = keep + bytes;
 	memcpy(e->name, text, keep + bytes);
 	persist(c->pool, e, sizeof(*e) + e->name_bytes);

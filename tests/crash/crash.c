@@ -26,6 +26,7 @@
 
 #include "check.h"
 #include "crash.h"
+#include "host.h"
 
 #define TRACE_MAX 100000
 #define EXTENTS_MAX 64
@@ -116,6 +117,7 @@ static int in_child(struct run *run, int recover, uint32_t die_at)
 			fprintf(stderr, "%s\n", error.text);
 			_exit(4);
 		}
+		host_watch(internal(pool));
 		internal(pool)->crash_hook = hook;
 		internal(pool)->crash_arg = run->trace;
 		if (recover)
@@ -275,7 +277,7 @@ static void verify(struct run *run, uint32_t h, uint8_t hp, uint32_t r, uint8_t 
 /* ---- one scenario ---- */
 
 static void second_deaths(struct run *run, struct snapshot *dead, uint32_t h, uint8_t hp, uint32_t only,
-			  uint8_t (*tried)[CRASH_POINT_COUNT])
+			  uint8_t (*tried)[CRASH_POINT_COUNT], unsigned loss)
 {
 	static uint8_t passed[TRACE_MAX];
 	uint32_t passages[CRASH_POINT_COUNT] = {0};
@@ -302,10 +304,12 @@ static void second_deaths(struct run *run, struct snapshot *dead, uint32_t h, ui
 		*done = 1;
 		run->at->r = r;
 		snapshot_restore(run, dead);
+		host_begin(internal(run->stage.pool));
 		if (in_child(run, 1, r) != 1) {
 			fail(run, h, hp, r, rp, "was not reached again", NULL);
 			continue;
 		}
+		host_lose(internal(run->stage.pool), loss, h + r);
 		run->totals->reached_in_recovery[rp] = 1;
 		__atomic_fetch_add(&run->totals->second_deaths, 1, __ATOMIC_RELAXED);
 		/* Here, beside the neighbour, as any client that joins does it: a child more for each would take twice as long. */
@@ -318,11 +322,12 @@ static void second_deaths(struct run *run, struct snapshot *dead, uint32_t h, ui
 
 static void run_scenario(struct run *run, uint32_t only_h, uint32_t only_r)
 {
-	static uint8_t tried[CRASH_POINT_COUNT][CRASH_POINT_COUNT];
+	static uint8_t tried[HOST_LOSSES][CRASH_POINT_COUNT][CRASH_POINT_COUNT];
 	uint32_t passages[CRASH_POINT_COUNT] = {0};
 	const struct scenario *scenario = run->scenario;
 	struct cxlshm_pool_options options = {
-		.size_bytes = scenario->pool_bytes, .client_slots = 8, .uid = (uid_t)-1, .gid = (gid_t)-1};
+		.size_bytes = scenario->pool_bytes, .client_slots = 8, .failure_domain = HOST_DOMAIN,
+		.uid = (uid_t)-1, .gid = (gid_t)-1};
 	struct snapshot start, dead;
 	struct cxlshm_error error;
 	double said = seconds();
@@ -345,6 +350,7 @@ static void run_scenario(struct run *run, uint32_t only_h, uint32_t only_r)
 	passed = malloc(TRACE_MAX);
 	REQUIRE(start.heap && dead.heap && passed);
 	snapshot_take(run, &start);
+	host_begin(internal(run->stage.pool));
 
 	if (in_child(run, 0, 0)) {
 		fail(run, 0, 0, 0, 0, "the action itself failed", NULL);
@@ -365,14 +371,18 @@ static void run_scenario(struct run *run, uint32_t only_h, uint32_t only_r)
 			said = seconds();
 			printf("progress: %s, death %u of %u\n", scenario->name, h, count);
 		}
-		snapshot_restore(run, &start);
-		if (in_child(run, 0, h) != 1) {
-			fail(run, h, hp, 0, 0, "was not reached again", NULL);
-			continue;
+		for (unsigned loss = 0; loss < HOST_LOSSES; loss++) {
+			snapshot_restore(run, &start);
+			host_begin(internal(run->stage.pool));
+			if (in_child(run, 0, h) != 1) {
+				fail(run, h, hp, 0, 0, "was not reached again", NULL);
+				continue;
+			}
+			run->totals->reached[hp] = 1;
+			__atomic_fetch_add(&run->totals->first_deaths, 1, __ATOMIC_RELAXED);
+			host_lose(internal(run->stage.pool), loss, h);
+			second_deaths(run, &dead, h, hp, only_r, tried[loss], loss);
 		}
-		run->totals->reached[hp] = 1;
-		__atomic_fetch_add(&run->totals->first_deaths, 1, __ATOMIC_RELAXED);
-		second_deaths(run, &dead, h, hp, only_r, tried);
 	}
 	snapshot_restore(run, &start);
 out:
@@ -407,7 +417,8 @@ int main(int argc, char **argv)
 	volatile unsigned *next;
 	pid_t ended;
 	const char *length = getenv("CXLSHM_TEST_LENGTH");
-	int full = length && !strcmp(length, "long"), quick = length && !strcmp(length, "quick"), status;
+	/* With losses the long form is hours: by --long only. */
+	int full = length && !strcmp(length, "long") && HOST_LOSSES == 1, quick = length && !strcmp(length, "quick"), status;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (int i = 1; i < argc; i++) {

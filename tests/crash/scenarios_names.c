@@ -253,12 +253,6 @@ static void after_exchange(struct stage *s)
 	after_names(s);
 }
 
-static void after_old_taken(struct stage *s)
-{
-	leads_to(s, "d", cxlshm_id(s->neighbour, s->held[0]));
-	after_names(s);
-}
-
 /* A name of its own: d.ID, or d.ID.N where another name was in the way in the directory's trie. */
 static void after_both_taken(struct stage *s)
 {
@@ -273,6 +267,20 @@ static void after_both_taken(struct stage *s)
 	}
 	MUST(cxlshm_release(s->neighbour, ref));
 	leads_to(s, name, id);
+	after_names(s);
+}
+
+/* Its own again; but where "two" came into the place of d in the trie, recovery, which has no memory for a node, cannot. */
+static void after_old_taken(struct stage *s)
+{
+	cxlshm_ref ref;
+
+	if (cxlshm_lookup(s->neighbour, 0, "d", CXLSHM_INODE, &ref)) {
+		after_both_taken(s);
+		return;
+	}
+	MUST(cxlshm_release(s->neighbour, ref));
+	leads_to(s, "d", cxlshm_id(s->neighbour, s->held[0]));
 	after_names(s);
 }
 

@@ -313,11 +313,53 @@ static void after_reader(struct stage *s)
 	after_shared(s);
 }
 
+static void swap_one_in(struct stage *s, struct cxlshm_client *c)
+{
+	struct pool *pool = ((struct client *)c)->pool;
+	void (*hook)(void *arg, struct client *c, unsigned point) = pool->crash_hook;
+	cxlshm_ref cells, shared;
+
+	pool->crash_hook = NULL;	/* an import passes the same point */
+	MUST(cxlshm_import(c, s->token[0], &cells));
+	MUST(cxlshm_import(c, s->token[1], &shared));	/* the neighbour's, too: a count too low will show */
+	pool->crash_hook = hook;
+	MUST(cxlshm_cell_swap(c, cells, 1, &shared));
+}
+
+/* Somebody died right behind a swap, and is not recovered: its stamp in the cell says that the swap took place. */
+static void prepare_evidence(struct stage *s)
+{
+	cxlshm_ref copy;
+
+	prepare_shared(s);
+	die_at(s, CRASH_cell_exchange_swapped, swap_one_in, 0);
+	MUST(cxlshm_attach(s->neighbour, s->held[0], &copy));
+	MUST(cxlshm_export(s->neighbour, copy, &s->token[0]));
+}
+
+/* It is overwritten by one that joined before: then only that one's row of eras says so. */
+static void act_evidence(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct client *late;
+	struct cxlshm_client *c;
+	cxlshm_ref cells, mine;
+
+	MUST(client_claim((struct pool *)pool, "victim", &late));	/* who joins recovers the dead */
+	c = (struct cxlshm_client *)late;
+	MUST(cxlshm_import(c, s->token[0], &cells));
+	MUST(cxlshm_alloc(c, 48, &mine));
+	MUST(cxlshm_cell_swap(c, cells, 1, &mine));
+	MUST(cxlshm_release(c, mine));
+	MUST(cxlshm_leave(c));
+	MUST(cxlshm_recover(pool, NULL));
+}
+
 const struct scenario refs_scenarios[] = {
 	{"private", SMALL, prepare_shared, act_private, after_shared},
 	{"sizes", SMALL * 2, prepare_shared, act_sizes, after_shared},
 	{"fields", SMALL, prepare_shared, act_fields, after_shared},
 	{"cells", SMALL, prepare_shared, act_cells, after_shared},
+	{"evidence", SMALL * 2, prepare_evidence, act_evidence, after_shared},
 	{"export", SMALL, prepare_shared, act_export, after_shared},
 	{"remote", SMALL * 2, prepare_shared, act_remote, after_shared},
 	{"adopt", SMALL * 2, prepare_shared, act_adopt, after_shared},

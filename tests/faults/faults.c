@@ -140,6 +140,80 @@ static void full_tmpfs(const char *dir)
 	MUST(umount2(dir, MNT_DETACH));
 }
 
+/* One object of several segments, and room for more and more of them: it is refused, or all of it is there. */
+static void full_tmpfs_span(const char *dir)
+{
+	struct cxlshm_pool_info info;
+	struct cxlshm_client *c;
+	struct cxlshm_pool *p;
+	char pool[80], filler[80];
+	cxlshm_ref ref;
+	struct stat st;
+	int rc = -ENOSPC, refused = 0;
+
+	if (geteuid() || unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		exit(SKIPPED);
+	MUST(mount("faults", dir, "tmpfs", 0, "size=12m") ? errno : 0);
+	snprintf(pool, sizeof(pool), "%s/pool", dir);
+	snprintf(filler, sizeof(filler), "%s/filler", dir);
+	faults_make(pool, 8 * MIB, 4);
+	MUST(cxlshm_pool_open(pool, 0, &p, NULL));
+	MUST(cxlshm_pool_info(p, &info));
+	MUST(cxlshm_join(p, NULL, 0, &c));
+	fill(dir);
+	for (int turn = 0; rc && turn < 20; turn++) {
+		rc = cxlshm_alloc(c, 5 * info.segment_bytes / 2, &ref);
+		REQUIRE(!rc || rc == -ENOSPC);
+		refused += rc != 0;
+		MUST(stat(filler, &st) ? errno : 0);
+		if (rc)	/* in halves, so that the first has room and the others have not */
+			MUST(truncate(filler, st.st_size - (off_t)info.segment_bytes / 2) ? errno : 0);
+	}
+	REQUIRE(!rc && refused >= 4);
+	memset(cxlshm_ptr(c, ref), 1, 5 * info.segment_bytes / 2);	/* no SIGBUS */
+	MUST(cxlshm_release(c, ref));
+	cxlshm_pool_close(p);
+	faults_in_order(pool);
+	MUST(umount2(dir, MNT_DETACH));
+}
+
+/* A file made longer, whose last page was cut out of it: that page is wanted, too. */
+static void full_tmpfs_tail(const char *dir)
+{
+	struct cxlshm_client *c;
+	struct cxlshm_pool *p;
+	char pool[80], filler[80];
+	cxlshm_ref ref;
+	struct stat st;
+	void *map;
+
+	if (geteuid() || unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		exit(SKIPPED);
+	MUST(mount("faults", dir, "tmpfs", 0, "size=12m") ? errno : 0);
+	snprintf(pool, sizeof(pool), "%s/pool", dir);
+	snprintf(filler, sizeof(filler), "%s/filler", dir);
+	faults_make(pool, 8 * MIB, 4);
+	MUST(cxlshm_pool_open(pool, 0, &p, NULL));
+	MUST(cxlshm_join(p, NULL, 0, &c));
+	MUST(cxlshm_alloc_with(c, 100, 0, CXLSHM_EXTENT, &ref));
+	MUST(cxlshm_reserve(c, ref, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096));
+	fill(dir);
+	for (int room = 0; room < 2; room++) {
+		REQUIRE(cxlshm_resize(c, ref, 8192) == -ENOSPC);
+		REQUIRE(cxlshm_size(c, ref) == 100);
+		MUST(stat(filler, &st) ? errno : 0);
+		MUST(truncate(filler, st.st_size - 4096) ? errno : 0);
+	}
+	MUST(cxlshm_resize(c, ref, 8192));
+	MUST(cxlshm_map(c, ref, 0, 8192, PROT_READ | PROT_WRITE, &map));
+	memset(map, 1, 8192);
+	MUST(cxlshm_unmap(c, map));
+	MUST(cxlshm_release(c, ref));
+	cxlshm_pool_close(p);
+	faults_in_order(pool);
+	MUST(umount2(dir, MNT_DETACH));
+}
+
 /* A slot whose pages cannot be had: a join is refused, and later works. */
 static void full_tmpfs_join(const char *dir)
 {
@@ -388,6 +462,8 @@ static const struct test {
 	void (*run)(const char *dir);	/* an empty folder of its own */
 } tests[] = {
 	{"full_tmpfs", full_tmpfs},
+	{"full_tmpfs_span", full_tmpfs_span},
+	{"full_tmpfs_tail", full_tmpfs_tail},
 	{"full_tmpfs_join", full_tmpfs_join},
 	{"full_slots", full_slots},
 	{"no_descriptors", no_descriptors},

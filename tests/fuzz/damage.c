@@ -62,7 +62,7 @@ static void furnish(struct cxlshm_client *c)
 static const char *const points[DAMAGE_IMAGES] = {
 	NULL, "page.collect_block", "page.push_next", "ref.bury_linked", "ref.detach_counted", "cell.exchange_swapped",
 	"names.renamed", "queue.send_swapped", "segment.claim_swapped", "extent.created", "ref.move_first",
-	"segment.grow_counted",
+	"segment.grow_counted", "names.move_taken", "segment.shrink_counted", "segment.release_swapped",
 };
 
 const char *damage_image_name(unsigned image)
@@ -90,7 +90,7 @@ static void live_and_die(const char *dir, const char *point)
 	struct dying dying = {.point = point};
 	struct cxlshm_pool *pool;
 	struct cxlshm_client *a, *b;
-	cxlshm_ref ref, parent, foreign[8], fields, queue;
+	cxlshm_ref ref, parent, foreign[8], fields, queue, large;
 	uint64_t token, tokens[8];
 
 	MUST(cxlshm_pool_open(dir, 0, &pool, NULL));
@@ -117,7 +117,7 @@ static void live_and_die(const char *dir, const char *point)
 	dying.pool->crash_arg = &dying;
 	dying.pool->crash_hook = die_hook;
 	MUST(cxlshm_create(b, 0, "made", 5000, 0600, &ref));
-	MUST(cxlshm_alloc(b, 300000, &ref));
+	MUST(cxlshm_alloc(b, 300000, &large));
 	MUST(cxlshm_rename(b, 0, "dir/many1", 0, "dir/many2", 0));
 	MUST(cxlshm_field_swap(b, parent, 1, &foreign[4]));
 	MUST(cxlshm_queue_send(b, queue, foreign[5]));
@@ -128,6 +128,9 @@ static void live_and_die(const char *dir, const char *point)
 		if (cxlshm_alloc_with(a, 64, 2, 0, &ref))
 			break;
 	cxlshm_release(b, parent);
+	(void)cxlshm_rename(b, 0, "dir/inner", 0, "inner", 0);
+	cxlshm_release(b, large);
+	cxlshm_leave(b);
 	_exit(0);
 }
 

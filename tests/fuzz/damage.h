@@ -15,7 +15,7 @@
 #include "cxlshm.h"
 
 #define DAMAGE_POOL_BYTES (6u << 18)
-#define DAMAGE_IMAGES 12u
+#define DAMAGE_IMAGES 15u
 
 #define MUST(call)                                                                               \
 	do {                                                                                     \

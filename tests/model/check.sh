@@ -145,6 +145,20 @@ breaks nodes.pml -DBUG_READ_OUT_OF_PLACE -DOP1=RM_0 -DOP2=LOOK_1 -DOP3=USE
 breaks nodes.pml -DBUG_FREEZE_OUT_OF_PLACE -DOP1=RM_0 -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=USE
 breaks nodes.pml -DBUG_EDGE_NO_STAMP -DOP1=RM_0 -DOP2=INS_1 -DOP3=INS_0
 
+# queues
+holds queue.pml -DSENDERS=1 -DRECEIVERS=1
+holds queue.pml -DSENDERS=2 -DRECEIVERS=1 -DTRIES=1
+holds queue.pml -DSENDERS=1 -DRECEIVERS=2 -DTRIES=1
+breaks queue.pml -DBUG_ORDER
+breaks queue.pml -DBUG_EARLY
+breaks queue.pml -DBUG_FULL
+holds queue.pml -DONE -DCRASHES=2 -DTRIES=3
+holds queue.pml -DONE -DCRASHES=2 -DTRIES=3 -DN=1
+breaks queue.pml -DONE -DBUG_NOSETTLE
+breaks queue.pml -DONE -DBUG_LATE
+holds_big queue.pml -DTRIES=1
+holds_big queue.pml -DSENDERS=2 -DRECEIVERS=1
+
 # lost write-backs
 holds host.pml -DCRASHES=2 -DOPS=1
 holds host.pml -DCRASHES=1 -DOPS=2

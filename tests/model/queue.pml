@@ -2,17 +2,30 @@
  * Queues of references (shm/queue.c): does each position get filled and emptied once, in order, whoever dies where?
  *
  * Any to any (default): SENDERS and RECEIVERS make TRIES calls each on a queue of N cells; each may die before any
- * access to shared memory (CRASHES in all), for good.  With -DONE: one sender and one receiver at a time, each followed
- * by a successor when it dies, which settles the counter.  What recovery does (empty or fill the row) does not touch
- * the queue and is not modelled.
+ * access to shared memory (CRASHES in all), for good.  With -DONE: one sender and one receiver at a time (SENDERS and
+ * RECEIVERS are 1: with more the model breaks its own premise), each followed by a successor when it dies, which settles
+ * the counter.  What recovery does (empty or fill the row) does not touch the queue and is not modelled.
  *
  * Ghosts: filled and emptied count commits.  A commit at position p asserts that p is the next one, so order, no loss
  * and no doubling follow.  Full and empty must have been true at some moment of the call.
  *
- * Rules that can be removed; each must break.  -DBUG_ORDER: the other side's counter is read after the cell.  -DBUG_EARLY: a position may be emptied before tail
- * passed it.  -DBUG_FULL: full without looking at head again.  -DBUG_NOSETTLE, -DBUG_LATE (counter after the cell): ONE.
+ * Rules that can be removed; each must break, at the default sizes.  -DBUG_ORDER: the other side's counter is read after the
+ * cell.  -DBUG_EARLY: a position may be emptied before tail passed it.  -DBUG_FULL: full without looking at head again (not
+ * seen with TRIES=1).  With -DONE, -DBUG_NOSETTLE: a successor goes on from the counter as it is; -DBUG_LATE: the counter
+ * after the cell.
  * Not modelled: weak memory order.
  */
+#ifdef ONE
+#ifndef SENDERS
+#define SENDERS 1
+#endif
+#ifndef RECEIVERS
+#define RECEIVERS 1
+#endif
+#if SENDERS != 1 || RECEIVERS != 1
+#error ONE is one sender and one receiver
+#endif
+#endif
 #ifndef N
 #define N 2
 #endif

@@ -34,6 +34,7 @@
 #define FIBERS (ACTORS_MAX + RECOVERERS)
 #define SLOTS 6u
 #define FILES 8u
+#define SEGMENTS_MAX 64u
 #define MOVES_MAX 400u
 #define STEPS_MAX 4000000u	/* of a run: more is a failure */
 #define SOLO_MAX 1000000u	/* accesses without a stop: the fiber waits for another one */
@@ -122,6 +123,7 @@ void memory_forget_lines(void);
 
 void standins_for(struct world *w);
 void *standins_outside(size_t *bytes);
+const uint64_t *standins_holes(void);
 void standins_drop_locks(int fd);
 int standins_is_lock(uint64_t offset);
 void standins_file(unsigned i, uint64_t *id, uint64_t *bytes);

@@ -268,6 +268,12 @@ int main(int argc, char **argv)
 		else
 			return usage(argv[0]);
 	}
+	/* A test of nothing would pass. */
+	if ((o.pair || o.area) && !pair_at(&o, 0, &pair)) {
+		fprintf(stderr, "sched: no pair of operations is called that: %s%s%s; --list shows them, in the order they have\n",
+			o.area ? o.area : "", o.area && o.pair ? ", " : "", o.pair ? o.pair : "");
+		return 2;
+	}
 	if (!(o.seconds > 0))
 		o.seconds = o.full ? 3600 : 50;
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

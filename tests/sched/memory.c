@@ -44,6 +44,8 @@ static struct {
 	uint64_t stack_bytes, heap_bytes;
 	struct world *w;
 	char *first;	/* the heap at mark 0 */
+	const uint64_t *hole;	/* by segment: given back, and not reserved again */
+	uint32_t hole_shift;	/* from a word's index to its segment */
 	uint8_t *shadow;	/* a byte each 8 bytes: heap, outside, variables */
 	uint64_t outside_at, vars_at, shadows;
 	uintptr_t outside;
@@ -244,6 +246,12 @@ static inline void step(uint64_t first, uint64_t words, uint32_t kind)
 	mark_read(first, words);
 }
 
+/* On a full tmpfs this would be the end of the process. */
+static __attribute__((noinline, cold)) void touches_hole(uint64_t first)
+{
+	world_fail(m.w, "fiber %u touches memory given back, at 0x%llx", fiber_running(), (unsigned long long)first << 3);
+}
+
 static inline __attribute__((always_inline)) void touch(const void *pointer, size_t bytes, uint32_t kind)
 {
 	uintptr_t p = (uintptr_t)pointer, copied = 0;
@@ -264,6 +272,8 @@ static inline __attribute__((always_inline)) void touch(const void *pointer, siz
 			mark_read(first, words);
 		else if (first != PRIVATE && m.line != NOBODY)
 			step(first, words, kind);
+		if (first < m.outside_at && m.hole[first >> m.hole_shift])
+			touches_hole(first);
 		if (kind & KIND_WRITE) {
 			m.written = p;
 			m.written_bytes = bytes;
@@ -369,6 +379,9 @@ void memory_follow(struct world *w)
 	m.heap_bytes = w->pool[0]->heap_bytes;
 	m.outside = (uintptr_t)standins_outside(&m.outside_bytes);
 	m.outside_at = m.heap_bytes >> 3;
+	m.hole = standins_holes();
+	m.hole_shift = w->pool[0]->segment_shift - 3;
+	REQUIRE(w->pool[0]->segments <= SEGMENTS_MAX);
 	m.vars_at = m.outside_at + (m.outside_bytes >> 3);
 	m.shadows = m.vars_at + (sizeof(struct vars) >> 3);
 	free(m.shadow);

@@ -5,8 +5,8 @@
  *
  *   locks        the lock of each slot: the descriptor that holds it; death drops them
  *   files        the extents: which there are, and their sizes.  world.c makes them true for the checker
- *   heap         giving memory back is writing zeros, reserving is nothing: what a read of memory given back would do on a
- *                full tmpfs is tests/unit's business
+ *   heap         giving memory back is writing zeros, and noting that it is a hole until it is reserved: touching it would be
+ *                SIGBUS on a full tmpfs, and fails the run (memory.c)
  *   sleeping     the others go on
  *   time         stands still
  *   membarrier   nothing: the run is sequentially consistent
@@ -19,6 +19,7 @@
 #include <stdarg.h>
 #include <sys/syscall.h>
 
+#include "segment.h"
 #include "interleave.h"
 
 #define FILE_FD 1000000
@@ -30,6 +31,7 @@ static struct {
 	uint64_t lock[SLOTS + 1];	/* 0: free; descriptor + 1 */
 	uint64_t file[FILES];	/* id, 0: none */
 	uint64_t bytes[FILES];
+	uint64_t hole[SEGMENTS_MAX];	/* of the heap: 1, a segment without memory */
 } outside;
 
 static uint64_t arena_used[FIBERS + 1];
@@ -42,12 +44,20 @@ void standins_for(struct world *w)
 		outside.lock[i] = 0;
 	for (unsigned i = 0; i < FILES; i++)
 		outside.file[i] = 0;
+	for (unsigned i = 0; i < SEGMENTS_MAX; i++)
+		outside.hole[i] = w && i < w->pool[0]->segments &&
+				  segment_state_of(w->pool[0], i) == SEGMENT_FREE && i >= w->pool[0]->first_segment;
 }
 
 void *standins_outside(size_t *bytes)
 {
 	*bytes = sizeof(outside);
 	return &outside;
+}
+
+const uint64_t *standins_holes(void)
+{
+	return outside.hole;
 }
 
 void standins_drop_locks(int fd)
@@ -218,8 +228,15 @@ int standin_fallocate(int fd, int mode, off_t offset, off_t length)
 	}
 	if (!is_heap(fd))
 		return (fallocate)(fd, mode, offset, length);
-	if (mode & FALLOC_FL_PUNCH_HOLE)
-		standin_memset(world->pool[0]->base + offset, 0, (size_t)length);
+	for (off_t at = offset; at < offset + length; at += (off_t)1 << world->pool[0]->segment_shift) {
+		uint64_t *hole = &outside.hole[at >> world->pool[0]->segment_shift];
+
+		if (!(mode & FALLOC_FL_PUNCH_HOLE) == !*hole)
+			continue;
+		if (!*hole)
+			standin_memset(world->pool[0]->base + at, 0, (size_t)1 << world->pool[0]->segment_shift);
+		*hole = !*hole;
+	}
 	return 0;
 }
 

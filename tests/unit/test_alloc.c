@@ -116,7 +116,7 @@ static void zero_means_zero(void **state)
 	fixture_free(f);
 }
 
-/* What one client left behind is not another's to read: not in adopted segments, not in blocks freed remotely. */
+/* What one client left behind is not another's to read: not in adopted segments, */
 static void memory_of_others_is_scrubbed(void **state)
 {
 	struct fixture *f = fixture_new(1 << 20, 4);
@@ -146,7 +146,7 @@ static void memory_of_others_is_scrubbed(void **state)
 	fixture_free(f);
 }
 
-/* b drops the last reference to what a wrote, in a segment that b adopts by it, or has adopted before. */
+/* not where b drops the last reference to what a wrote, in a segment that b adopts by it, or has adopted before. */
 static void what_is_freed_in_an_adopted_segment_is_scrubbed(void **state)
 {
 	static const size_t sizes[] = {2000, 100000, 600000};	/* of a page with others, of its own pages, of a span */
@@ -174,7 +174,39 @@ static void what_is_freed_in_an_adopted_segment_is_scrubbed(void **state)
 	}
 }
 
-/* Nor is it where a page got larger blocks and only the first of them were ever handed out. */
+/* not in blocks of its own segments that the other used and freed, */
+static void blocks_freed_by_others_are_scrubbed(void **state)
+{
+	struct fixture *f = fixture_new(1 << 20, 4);
+	struct cxlshm_client *other;
+	cxlshm_ref ref, theirs;
+	uint64_t token, ids[8];
+	unsigned again = 0;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, "other", 0, &other), 0);
+	for (unsigned i = 0; i < 8; i++) {
+		assert_int_equal(cxlshm_alloc(f->client, 500, &ref), 0);
+		ids[i] = cxlshm_id(f->client, ref);
+		assert_int_equal(cxlshm_export(f->client, ref, &token), 0);
+		assert_int_equal(cxlshm_import(other, token, &theirs), 0);
+		memset(cxlshm_ptr(other, theirs), 0x5a, 500);
+		assert_int_equal(cxlshm_release(other, theirs), 0);
+	}
+	while (!cxlshm_alloc(f->client, 500, &ref)) {
+		unsigned char *p = cxlshm_ptr(f->client, ref);
+
+		for (unsigned i = 0; i < 8; i++)
+			again += ids[i] == cxlshm_id(f->client, ref);
+		for (int i = 0; i < 500; i++)
+			assert_int_not_equal(p[i], 0x5a);
+	}
+	assert_int_equal(again, 8);
+	assert_int_equal(cxlshm_leave(other), 0);
+	fixture_free(f);
+}
+
+/* nor where a page got larger blocks and only the first of them were ever handed out. */
 static void memory_never_handed_out_again_is_scrubbed(void **state)
 {
 	struct fixture *f = fixture_new(2 << 20, 4);
@@ -381,6 +413,7 @@ int main(void)
 		cmocka_unit_test(zero_means_zero),
 		cmocka_unit_test(memory_of_others_is_scrubbed),
 		cmocka_unit_test(what_is_freed_in_an_adopted_segment_is_scrubbed),
+		cmocka_unit_test(blocks_freed_by_others_are_scrubbed),
 		cmocka_unit_test(memory_never_handed_out_again_is_scrubbed),
 		cmocka_unit_test(what_others_free_is_found_before_the_pool_is_full),
 		cmocka_unit_test(full_orphans_do_not_make_a_pool_full),

@@ -389,6 +389,40 @@ static void anybody_of_the_group_recovers_a_maker(void **state)
 	assert_int_equal(rmdir(f.dir), 0);
 }
 
+/* Who may open the heap may open its extents, whatever their maker's umask is. */
+static void an_extent_has_the_mode_of_the_heap(void **state)
+{
+	struct cxlshm_pool_options options = {
+		.size_bytes = 4 << 20, .client_slots = 4, .mode = 0660, .uid = (uid_t)-1, .gid = (gid_t)-1};
+	struct fixture *f = calloc(1, sizeof(*f));
+	struct stat heap, extent;
+	char path[100];
+	cxlshm_ref ref;
+	mode_t was;
+	int fd;
+
+	(void)state;
+	assert_non_null(f);
+	strcpy(f->dir, "/dev/shm/cxlshm-unit-XXXXXX");
+	assert_non_null(mkdtemp(f->dir));
+	assert_int_equal(cxlshm_pool_create(f->dir, &options, NULL), 0);
+	assert_int_equal(cxlshm_pool_open(f->dir, 0, &f->pool, NULL), 0);
+	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &f->client), 0);
+	was = umask(077);
+	assert_int_equal(cxlshm_alloc_with(f->client, 4096, 0, CXLSHM_EXTENT, &ref), 0);
+	umask(was);
+	snprintf(path, sizeof(path), "%s/heap", f->dir);
+	assert_int_equal(stat(path, &heap), 0);
+	assert_int_equal(heap.st_mode & 0777, 0660);
+	fd = cxlshm_extent_open(f->client, ref, O_RDONLY);
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &extent), 0);
+	close(fd);
+	assert_int_equal(extent.st_mode & 0777, 0660);
+	assert_int_equal(cxlshm_release(f->client, ref), 0);
+	fixture_free(f);
+}
+
 static void leaving_unmaps(void **state)
 {
 	struct fixture *f = fixture_new(16 << 20, 4);
@@ -418,6 +452,7 @@ int main(void)
 		cmocka_unit_test(no_file_outgrows_the_pool),
 		cmocka_unit_test(other_objects_have_no_extent),
 		cmocka_unit_test(anybody_of_the_group_recovers_a_maker),
+		cmocka_unit_test(an_extent_has_the_mode_of_the_heap),
 		cmocka_unit_test(leaving_unmaps),
 	};
 

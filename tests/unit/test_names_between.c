@@ -133,6 +133,31 @@ static void an_exchange_with_a_directory_is_taken_back(void **state)
 	ok(cxlshm_mkdir(t.p->c, 0, "e/b/c", 0700, NULL));
 }
 
+static void b_takes_all_of_an_exchange(struct between *t)
+{
+	ok(cxlshm_unlink(t->b, 0, "d/x"));
+	/* What was d/x shows nowhere, and d is where it goes when its new name is taken. */
+	fails(cxlshm_rmdir(t->b, 0, "d"), ENOTEMPTY);
+	ok(cxlshm_unlink(t->b, 0, "a"));
+	ok(cxlshm_mknod(t->b, 0, "a", S_IFIFO | 0600, NULL));
+	t->dir = id_of(t->b, "a");
+}
+
+static void what_an_exchange_displaced_keeps_its_directory(void **state)
+{
+	uint64_t x;
+	struct between t;
+
+	make(*state, "a");
+	make_dir(*state, "d");
+	x = make(*state, "d/x");
+	begin(state, &t, CRASH_names_renamed, 0, b_takes_all_of_an_exchange);
+	ok(cxlshm_rename(t.p->c, 0, "a", 0, "d/x", CXLSHM_EXCHANGE));	/* with the other a */
+	assert_int_equal(id_of(t.b, "a"), x);
+	assert_int_equal(id_of(t.b, "d/x"), t.dir);
+	end(&t);
+}
+
 static void b_renames_a_to_c(struct between *t)
 {
 	ok(cxlshm_rename(t->b, 0, "a", 0, "c", 0));
@@ -332,6 +357,37 @@ static void a_name_half_removed_goes_with_recovery(void **state)
 	end(&t);
 }
 
+static void rmdir_ends_and_b_unlinks_a(struct between *t)
+{
+	ok(cxlshm_recover(t->p->pool, NULL));
+	ok(cxlshm_unlink(t->b, 0, "a"));
+}
+
+/* A rename put its entry over a directory just being removed, and is taken back when that is gone. */
+static void a_removed_directory_does_not_come_back(void **state)
+{
+	struct cxlshm_client *renamer;
+	struct between t;
+
+	make(*state, "a");
+	make_dir(*state, "d");
+	begin(state, &t, CRASH_cell_count_todo, 0, a_dies);
+	ok(cxlshm_join(t.p->pool, "renamer", 0, &renamer));	/* before: who joins recovers the dead */
+	if (!setjmp(died)) {
+		(void)cxlshm_rmdir(t.p->c, 0, "d");
+		fail();
+	}
+	client_abandon((struct client *)t.p->c);
+	t.p->c = renamer;
+	t.fired = 0;
+	t.point = CRASH_names_renamed;
+	t.act = rmdir_ends_and_b_unlinks_a;
+	fails(cxlshm_rename(t.p->c, 0, "a", 0, "d", 0), ENOENT);
+	assert_int_equal(id_of(t.b, "d"), 0);
+	end(&t);
+	names_check(t.p);	/* no name leads to it */
+}
+
 /* A client that died with dir_move in hand, and with an entry raised, is recovered by who needs it. */
 static void the_dead_are_in_nobodys_way(void **state)
 {
@@ -456,6 +512,7 @@ int main(void)
 		TEST(an_unlinked_file_is_not_renamed),
 		TEST(what_it_would_have_replaced_comes_back),
 		TEST(an_exchange_with_a_directory_is_taken_back),
+		TEST(what_an_exchange_displaced_keeps_its_directory),
 		TEST(of_two_renames_the_first_to_take_the_old_name_is_done),
 		TEST(a_new_old_name_is_renamed_instead),
 		TEST(a_new_name_that_went_on_is_left_alone),
@@ -466,6 +523,7 @@ int main(void)
 		TEST(an_entry_added_first_keeps_the_directory),
 		TEST(a_directory_that_was_to_be_replaced_lives_on),
 		TEST(a_name_half_removed_goes_with_recovery),
+		TEST(a_removed_directory_does_not_come_back),
 		TEST(the_dead_are_in_nobodys_way),
 		TEST(while_a_rename_runs_a_name_shows),
 		TEST(a_name_that_is_replaced_or_exchanged_always_shows),

@@ -2,6 +2,7 @@
 /*
  * Queues in one process: order, limits, roles, waiting.
  */
+#include "membarrier.h"
 #include "queue_pool.h"
 
 /* ---- one process ---- */
@@ -144,6 +145,31 @@ static void on_alarm(int signal)
 	(void)signal;
 }
 
+static const struct queue_fmt *announcing;
+
+static void it_is_announced(void)
+{
+	assert_int_equal(a32_load_acquire(&announcing->receive_waiting), 1);
+}
+
+/* Who sends has no fence of its own: who is to be woken makes every processor look, and then looks again itself. */
+static void a_sleeper_is_announced_before_a_barrier(void **state)
+{
+	struct queue parts;
+
+	(void)state;
+	make(1, 0);
+	assert_int_equal(queue_at((struct pool *)pool, cxlshm_id(a, queue), &parts), 0);
+	announcing = parts.q;
+	membarriers.calls = 0;
+	membarriers.at = it_is_announced;
+	queue_announce((struct client *)a, &parts, QUEUE_RECEIVER);
+	membarriers.at = NULL;
+	if (!((struct client *)a)->fenced)	/* else this kernel has none */
+		assert_int_equal(membarriers.calls, 1);
+	drop();
+}
+
 static void waiting_ends_in_time(void **state)
 {
 	struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
@@ -189,6 +215,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(bad_arguments_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(queue_of_queues_goes_with_all_it_holds, setup, teardown),
 		cmocka_unit_test_setup_teardown(roles_of_spsc_belong_to_one_living_client, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_sleeper_is_announced_before_a_barrier, setup, teardown),
 		cmocka_unit_test_setup_teardown(waiting_ends_in_time, setup, teardown),
 	};
 

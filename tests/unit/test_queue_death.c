@@ -369,6 +369,98 @@ static void sleeper_is_woken(void **state)
 	objects();
 }
 
+/*
+ * Asleep for longer than the slices of cxlshm_queue_send_wait(), in which a wake-up that never came would only cost time.
+ * What queue_sleep() says.
+ */
+static int sleep_long(struct cxlshm_client *client, cxlshm_ref q, enum queue_side side)
+{
+	struct client *c = (struct client *)client;
+	struct queue parts;
+	uint32_t announced;
+
+	if (queue_at(c->pool, cxlshm_id(client, q), &parts))
+		return 1;
+	announced = queue_announce(c, &parts, side);
+	set(&board->ready, 1);
+	return -queue_sleep(&parts, side, announced, 30 * SECOND);
+}
+
+static int sleep_for_room(int who, struct cxlshm_client *c, cxlshm_ref q)
+{
+	(void)who;
+	return sleep_long(c, q, QUEUE_SENDER);
+}
+
+static int sleep_for_one(int who, struct cxlshm_client *c, cxlshm_ref q)
+{
+	(void)who;
+	return sleep_long(c, q, QUEUE_RECEIVER);
+}
+
+static void each_step_wakes_the_other_side(void **state)
+{
+	pid_t pid;
+
+	(void)state;
+	for (unsigned flags = 0; flags <= CXLSHM_SPSC; flags++) {
+		memset(board, 0, sizeof(*board));
+		make(1, flags);
+		pid = child(1, sleep_for_one, 0, 0);
+		wait_until_asleep();
+		assert_int_equal(send_number(a, queue, 1), 0);
+		assert_int_equal(ended(pid), 0);
+		set(&board->ready, 0);
+		pid = child(1, sleep_for_room, 0, 0);
+		wait_until_asleep();
+		assert_int_equal(receive_number(b, queue_b), 1);
+		assert_int_equal(ended(pid), 0);
+		drop();
+	}
+	objects();
+}
+
+static struct {
+	struct queue_fmt *q;
+	uint32_t announced;
+	uint32_t seen;
+} waking;
+
+static void while_it_wakes(void *arg, struct client *c, unsigned point)
+{
+	(void)arg;
+	(void)c;
+	if (point != CRASH_queue_wake_cleared)
+		return;
+	waking.seen++;
+	assert_int_equal(a32_load_acquire(&waking.q->receive_waiting), 0);
+	assert_int_equal(a32_load_acquire(&waking.q->receive_futex), waking.announced);
+}
+
+/*
+ * The announcement goes before the futex word changes.  The other way round, a sleeper that reads the changed word and
+ * announces in between has its announcement taken back, and nothing to wake up by.
+ */
+static void who_announces_during_a_wake_up_stays_announced(void **state)
+{
+	struct queue parts;
+
+	(void)state;
+	make(4, 0);
+	assert_int_equal(queue_at((struct pool *)pool, cxlshm_id(a, queue), &parts), 0);
+	waking.q = parts.q;
+	waking.seen = 0;
+	waking.announced = queue_announce((struct client *)b, &parts, QUEUE_RECEIVER);
+	((struct pool *)pool)->crash_hook = while_it_wakes;
+	assert_int_equal(send_number(a, queue, 1), 0);
+	((struct pool *)pool)->crash_hook = NULL;
+	assert_int_equal(waking.seen, 1);
+	assert_int_not_equal(a32_load_acquire(&parts.q->receive_futex), waking.announced);
+	assert_int_equal(receive_number(b, queue_b), 1);
+	drop();
+	objects();
+}
+
 static void sleeper_outlives_its_peer(void **state)
 {
 	static const unsigned points[] = {CRASH_queue_send_swapped, CRASH_queue_send_stored, CRASH_queue_send_begun,
@@ -464,6 +556,31 @@ static void role_of_one_just_being_recovered_is_waited_for(void **state)
 	assert_int_equal(objects(), before);
 }
 
+/* Who joins in the slot of one that was recovered is not taken for it. */
+static void role_of_a_successor_in_the_same_slot_is_held(void **state)
+{
+	uint64_t before = objects();
+	cxlshm_ref ref = item(a, 0, 2);
+	uint64_t token;
+	uint32_t cid;
+
+	(void)state;
+	make(2, CXLSHM_SPSC);
+	assert_int_equal(send_number(b, queue_b, 1), 0);
+	cid = cxlshm_client_id(b);
+	client_abandon((struct client *)b);
+	assert_int_equal(cxlshm_recover(pool, NULL), 0);
+	assert_int_equal(cxlshm_join(pool, "b", 0, &b), 0);
+	assert_int_equal(cxlshm_client_id(b), cid);
+	hand(a, queue, &token);
+	assert_int_equal(cxlshm_import(b, token, &queue_b), 0);
+	assert_int_equal(send_number(b, queue_b, 2), 0);
+	assert_int_equal(cxlshm_queue_send_wait(a, queue, ref, 10 * SECOND), -EBUSY);
+	assert_int_equal(cxlshm_release(a, ref), 0);
+	drop();
+	assert_int_equal(objects(), before);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -471,9 +588,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(dead_producer_is_replaced, setup, teardown),
 		cmocka_unit_test_setup_teardown(dead_consumer_is_replaced, setup, teardown),
 		cmocka_unit_test_setup_teardown(sleeper_is_woken, setup, teardown),
+		cmocka_unit_test_setup_teardown(each_step_wakes_the_other_side, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_announces_during_a_wake_up_stays_announced, setup, teardown),
 		cmocka_unit_test_setup_teardown(sleeper_outlives_its_peer, setup, teardown),
 		cmocka_unit_test_setup_teardown(dead_holder_of_roles_is_recovered_by_who_wants_them, setup, teardown),
 		cmocka_unit_test_setup_teardown(role_of_one_just_being_recovered_is_waited_for, setup, teardown),
+		cmocka_unit_test_setup_teardown(role_of_a_successor_in_the_same_slot_is_held, setup, teardown),
 	};
 
 	return board_map() ? 1 : cmocka_run_group_tests(tests, NULL, NULL);

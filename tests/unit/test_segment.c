@@ -7,6 +7,7 @@
 
 #include "fixture.h"
 #include "small_tmpfs.h"
+#include "membarrier.h"
 
 #include "page.h"
 
@@ -290,6 +291,107 @@ static void memory_stays_while_somebody_reads(void **state)
 	fixture_free(f);
 }
 
+static char *segment_bytes(const struct client *c, uint32_t segment)
+{
+	return off_ptr(c->pool, (uint64_t)segment << c->pool->segment_shift);
+}
+
+/* The same for the bodies of a span; and who takes it next finds nothing of what was in it. */
+static void a_span_stays_while_somebody_reads_and_is_clean_for_the_next(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	struct client *c = (struct client *)f->client;
+	uint64_t bytes = 1ull << c->pool->segment_shift;
+	uint32_t all = count_state(c->pool, SEGMENT_FREE), head, again;
+	struct cxlshm_client *reader;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &reader), 0);
+	assert_int_equal(segment_span_claim(c, 3, &head), 0);
+	memset(segment_bytes(c, head), 0xaa, 3 * bytes);
+	client_read_begin((struct client *)reader);
+	segment_release(c, head);
+	for (uint32_t i = 0; i < 3; i++) {
+		assert_int_equal(segment_state_of(c->pool, head + i), SEGMENT_FREE_DIRTY);
+		assert_int_equal((uint8_t)segment_bytes(c, head + i)[bytes - 1], 0xaa);
+	}
+	assert_int_equal(segment_span_claim(c, all, &again), 0);
+	assert_int_equal(again, head);
+	for (uint64_t i = 0; i < 3 * bytes; i++)
+		assert_int_equal(segment_bytes(c, head)[i], 0);
+	client_read_end((struct client *)reader);
+	segment_release(c, head);
+	assert_int_equal(count_state(c->pool, SEGMENT_FREE), all);
+	assert_int_equal(cxlshm_leave(reader), 0);
+	fixture_free(f);
+}
+
+static struct {
+	struct client *c;
+	uint32_t segment;
+} giver;
+
+static void give_back(void *arg, struct client *c, unsigned point)
+{
+	(void)arg;
+	if (point != CRASH_era_bumped || !c->acting)
+		return;
+	c->pool->crash_hook = NULL;
+	segment_release(giver.c, giver.segment);
+	assert_int_equal(segment_state_of(c->pool, giver.segment), SEGMENT_FREE);
+}
+
+/* A client that died looking keeps no memory from being given back, from the first step of its recovery on. */
+static void nobody_reads_in_the_slot_of_one_recovered(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	struct client *c = (struct client *)f->client;
+	struct cxlshm_client *reader;
+	uint32_t segment;
+
+	(void)state;
+	giver.c = c;
+	assert_int_equal(segment_claim(c, &giver.segment), 0);
+	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &reader), 0);
+	client_read_begin((struct client *)reader);
+	client_abandon((struct client *)reader);
+	tsan_overlook_end();	/* of its client_read_begin() */
+	c->pool->crash_hook = give_back;
+	assert_int_equal(cxlshm_recover(f->pool, NULL), 0);
+	assert_null(c->pool->crash_hook);
+	assert_int_equal(segment_claim(c, &segment), 0);
+	segment_release(c, segment);
+	assert_int_equal(segment_state_of(c->pool, segment), SEGMENT_FREE);
+	fixture_free(f);
+}
+
+static struct {
+	const struct client *c;
+	uint32_t segment;
+} going;
+
+static void it_is_unreachable(void)
+{
+	assert_int_equal(segment_state_of(going.c->pool, going.segment), SEGMENT_CHANGING);
+}
+
+/* Between making a segment unreachable and the look at who reads, every processor is made to show its readers' flags. */
+static void readers_are_looked_for_behind_a_barrier(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+
+	(void)state;
+	going.c = (struct client *)f->client;
+	assert_int_equal(segment_claim((struct client *)f->client, &going.segment), 0);
+	membarriers.calls = 0;
+	membarriers.at = it_is_unreachable;
+	segment_release((struct client *)f->client, going.segment);
+	membarriers.at = NULL;
+	if (!going.c->fenced)	/* else this kernel has none */
+		assert_int_equal(membarriers.calls, 1);
+	fixture_free(f);
+}
+
 struct late {
 	struct fixture *f;
 	uint32_t segment;	/* the one that is left dirty */
@@ -519,6 +621,9 @@ int main(void)
 		cmocka_unit_test(a_span_is_found_beside_one_that_was_faster),
 		cmocka_unit_test(a_span_to_the_pools_end_is_given_back_after_a_death),
 		cmocka_unit_test(memory_stays_while_somebody_reads),
+		cmocka_unit_test(a_span_stays_while_somebody_reads_and_is_clean_for_the_next),
+		cmocka_unit_test(nobody_reads_in_the_slot_of_one_recovered),
+		cmocka_unit_test(readers_are_looked_for_behind_a_barrier),
 		cmocka_unit_test(a_dirty_segment_is_trimmed_though_a_trimmer_died),
 		cmocka_unit_test(a_span_that_is_none_is_not_believed),
 		cmocka_unit_test(runs_of_a_damaged_table_are_kept),
