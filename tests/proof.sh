@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: MIT
 # The proof: everything that is to show that a client may die at any instruction, and one table of it at the end.
 #
-#   proof.sh [--long [--minutes N]] [--keep-logs DIR] [PART...]      parts: crash sched wait model soak fuzz flips faults
+#   proof.sh [--long [--minutes N]] [--keep-logs DIR] [PART...]      parts: crash host sched wait model soak fuzz flips faults
 #
 # Builds in a temporary folder ($CXLSHM_BUILD, if set, is a build that exists and is used).  Short: some minutes.
 # --long: N minutes (240) are shared by the parts that have no end of their own: sched a half, soak a
-# quarter, each target of fuzz a twelfth.  The others run whole: crash, wait, model, faults and flips, of which flips takes
+# quarter, each target of fuzz a twelfth.  The others run whole: crash, host, wait, model, faults and flips, of which flips takes
 # most (tests/README.md has the times of a run).  Progress is shown once a minute.
 # Every figure in the table is read from this run's own output; `-` stands for a part that was not asked for, or told nothing.
 # A failing part shows its output, which has the command that replays the failure.  One whose program is not in the build has
@@ -16,7 +16,7 @@
 set -u
 args=("$@")
 source=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-all="crash sched wait model soak faults flips fuzz"
+all="crash host sched wait model soak faults flips fuzz"
 long=
 minutes=240
 logs=
@@ -141,6 +141,7 @@ part() {
 share() { [ -n "$long" ] && echo $((minutes * 60 * $1 / 12)) || echo "$2"; }
 part crash "every crash point, and each in the recovery it causes${long:+ (up to 16 passages of a point in one recovery)}" \
 	"$build/tests/crash/crash" ${long:+--long}
+part host "the same with what a machine that dies takes along" "$build/tests/crash/crash-host" ${long:+--long}
 part sched "interleavings, $(share 6 50) s" \
 	"$build/tests/sched/sched" ${long:+--long --jobs 2} --seconds "$(share 6 50)"
 part wait "a neighbour of one who is stopped" "$build/tests/wait/wait" ${long:+--long}
@@ -171,6 +172,7 @@ printf '| %-48s | %-44s | %-10s |\n' "" "this run" ""
 printf '|%s|%s|%s|\n' "$(printf -- '-%.0s' {1..50})" "$(printf -- '-%.0s' {1..46})" "$(printf -- '-%.0s' {1..12})"
 row crash "crash points listed / reached / in recovery" "$(figure crash "$dead" '\1 \/ \2 \/ \3')"
 row crash "deaths / second deaths, in recovery / failures" "$(figure crash "$dead" '\4 \/ \5 \/ \6')"
+row host "host: deaths / second deaths / failures" "$(figure host "$dead" '\4 \/ \5 \/ \6')"
 whole='sched: ([0-9]+) pairs, ([0-9]+) disjoint; whole with 2 preemptions ([0-9]+), 3: ([0-9]+), any: ([0-9]+); beside a death at any step 0: ([0-9]+), 1: ([0-9]+), 2: ([0-9]+),.*'
 row sched "pairs / disjoint" "$(figure sched "$whole" '\1 \/ \2')"
 row sched "whole with 2 / 3 / any number of preemptions" "$(figure sched "$whole" '\3 \/ \4 \/ \5')"

@@ -224,7 +224,8 @@ fi
 [ $length = long ] || export CXLSHM_TEST_LENGTH=quick
 if want asan; then
 	if build asan --buildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false -Dwerror=false; then
-		tests asan asan 1200 4 --suite unit --suite crash
+		tests asan asan 1200 4 --suite unit
+		tests asan-crash asan 600 4 crash_points
 		tests asan-e2e asan 900 4 mount-helper mount-errors mount-options control-tree enospc native-file native-heap \
 			death-daemon fsx-two posix-rename posix-data posix-directories posix-xattr pool-mkfs
 		tests asan-fuzz asan 300 4 pool-cases request-cases request-corners
