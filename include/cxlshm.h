@@ -11,7 +11,7 @@
  * pointers only on success.  These mean the same everywhere:
  *   -EINVAL     an argument makes no sense: an unknown flag, index out of range, wrong kind of object
  *   -EBADF      the reference is not one of this client's, or was released.  A released one is told only until its row is used
- *               again; one of another pool, or of an earlier client in the same slot, is not told from this client's own
+ *               again, or its memory given back by cxlshm_trim(); one of another pool, or of an earlier client in the same slot, is not told from this client's own
  *   -ENOSPC     the pool (or its file system) is full; the pool is intact, and nothing was done
  *   -EUSERS     every client slot is taken by a living client
  *   -EUCLEAN    the pool is damaged: run fsck.cxlshm
@@ -175,8 +175,8 @@ int cxlshm_leave(struct cxlshm_client *client);
 /*
  * Give back to the system what the client's memory holds nothing in, but for a little that it would soon want again, and
  * take in what others freed in it; as malloc_trim(3).  Allocating and leaving do that, too, in their time: this is for who
- * stops allocating for a while.  Takes little when nothing was freed since the last call, and some microseconds for each
- * hundred segments otherwise.
+ * stops allocating for a while.  Gives back at most 32 segments (128 MiB) a call, so that none takes longer than some 20 ms;
+ * the next call goes on.  Errors: -EINVAL, -ESTALE, -EOWNERDEAD.
  */
 int cxlshm_trim(struct cxlshm_client *client);
 

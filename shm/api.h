@@ -61,7 +61,8 @@ static inline int api_object(const struct client *c, cxlshm_ref ref, uint64_t *o
 /* Recover dead clients on behalf of a living one, whose doing it is counted as.  recovery may be NULL. */
 void api_recover(struct client *c, struct cxlshm_recovery *recovery);
 
-/* After rc: is it worth trying again?  1 once memory of dead clients, or kept for late readers, has been freed. */
+/* After rc: is it worth trying again?  1 once memory of dead clients, kept for late readers, or of this client, which held
+ * nothing in it, has been given back, or others are just doing that. */
 int api_made_room(struct client *c, int rc);
 
 /* An empty row, if need be in memory that dead clients held. */

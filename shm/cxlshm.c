@@ -13,6 +13,8 @@
 
 #include "api.h"
 
+#define TRIM_MOST 32u	/* segments that one cxlshm_trim() gives back, of each kind: some 20 ms at most */
+
 static void count_recoveries(struct client *c, uint32_t clients)
 {
 	a64_store_relaxed(&c->slot->recoveries, a64_load_relaxed(&c->slot->recoveries) + clients);
@@ -30,6 +32,7 @@ void api_recover(struct client *c, struct cxlshm_recovery *recovery)
 
 int api_made_room(struct client *c, int rc)
 {
+	const struct timespec pause = {.tv_nsec = 1000000};
 	struct cxlshm_recovery recovery;
 	uint64_t owned = a64_load_relaxed(&c->slot->segments_owned);
 
@@ -39,7 +42,13 @@ int api_made_room(struct client *c, int rc)
 	page_collect_all(c);
 	page_sweep(c, 0);
 	api_recover(c, &recovery);
-	return segment_trim(c) || recovery.clients || a64_load_relaxed(&c->slot->segments_owned) < owned;
+	if (segment_trim(c) || recovery.clients || a64_load_relaxed(&c->slot->segments_owned) < owned)
+		return 1;
+	/* Others may have the last of it in hand, to give it back: that takes a moment. */
+	if (!segment_any_changing(c))
+		return 0;
+	nanosleep(&pause, NULL);
+	return 1;
 }
 
 /* ---- pools ---- */
@@ -222,10 +231,11 @@ int cxlshm_trim(struct cxlshm_client *client)
 	if (rc)
 		return rc;
 	frees = a64_load_relaxed(&c->slot->frees);
-	if (root_trim(c) | page_collect_all(c) || frees != c->trimmed_at)
-		page_sweep(c, c->pages_empty_max);
+	if ((root_trim(c) | page_collect_all(c) || frees != c->trimmed_at) &&
+	    page_sweep_some(c, c->pages_empty_max, TRIM_MOST) == TRIM_MOST)
+		frees--;	/* there may be more: the next call looks, too */
 	c->trimmed_at = frees;
-	segment_trim_hinted(c);
+	segment_trim_hinted(c, TRIM_MOST);
 	return 0;
 }
 

@@ -124,8 +124,8 @@ struct shared_fmt {
 	uint8_t pad1[56];
 	struct a32 clients_sequence;	/* 128 | futex; W: join and leave, +1; R: cxlshm_wait_clients() */
 	struct a32 segments_dirty;	/* 132 | a hint: segments are FREE_DIRTY; W: who has left one so, 1; who trims them,
-					   cid << 8 | 2 before and, if it still is that, 0 behind; R: who leaves or
-					   recovers */
+					   cid << 8 | 2 before and, if it still is that, 0 behind; R: who leaves,
+					   recovers, or calls cxlshm_trim() */
 	uint8_t pad3[56];
 	struct a64 gone_allocations;	/* 192 | counters of clients that are gone; W: leave and recovery, add; */
 	struct a64 gone_frees;	/* R: statistics.  Not kept exact across a death in between */

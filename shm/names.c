@@ -19,8 +19,8 @@
  * something into a frozen edge writes the edge that holds the node first, with the same value and so a new stamp; then the
  * taking out that froze it, if it is still under way, comes to nothing, and who begins one later must freeze this edge
  * anew.  So a node is taken out only with all its edges frozen, and what was ever read of them is never true again: their
- * stamps were never 0, which is what the memory will hold when it is free.  Death on the way leaves frozen edges, which
- * are as good as empty ones, or an empty node, until the next removal comes that way, or its directory goes.
+ * stamps were never 0, as in memory that is zeroed.  Death on the way leaves frozen edges, which are as good as empty ones,
+ * or an empty node and those above it, until the next removal comes that way, or its directory goes.
  */
 #include "names.h"
 

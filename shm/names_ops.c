@@ -220,10 +220,12 @@ int names_unlink(struct client *c, const struct names_place *at)
 		/* Pairs: read_edge().  Crash before: nothing.  After: the row holds the entry, and both counts are owed. */
 		rc = cell_exchange(c, s.edge, s.word, row, &todo);
 	} while (rc == -EAGAIN);
+	if (!rc)
+		names_settle(c);
+	/* Behind the CAS of the counts, which orders this look after the removal: of two who empty a node one sees it. */
 	bare = !rc && names_bare(c, &s);
 	client_read_end(c);
 	if (!rc) {
-		names_settle(c);
 		inode_touch(c, s.inode, INODE_CTIME);
 		inode_touch(c, at->dir, INODE_MTIME | INODE_CTIME);
 	}

@@ -321,6 +321,8 @@ static int try_rename(struct client *c, struct rename *r)
 	drop(c, r->inode);
 	if (bare)
 		names_prune(c, r->from->dir, r->from->key.hash);
+	if (settled == 1)	/* the new name was taken back */
+		names_prune(c, r->to->dir, r->to->key.hash);
 	return rc;
 }
 

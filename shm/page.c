@@ -363,9 +363,9 @@ static void segment_close(struct client *c, uint32_t segment)
 	c->segment_cursor = SEGMENT_NONE;
 }
 
-void page_sweep(struct client *c, uint32_t keep)
+uint32_t page_sweep_some(struct client *c, uint32_t keep, uint32_t most)
 {
-	uint32_t kept = 0, spans = 0, idle_max = keep ? keep / (PAGES_PER_SEGMENT - 1) + 1 : 0, idle = 0;
+	uint32_t given = 0, kept = 0, spans = 0, idle_max = keep ? keep / (PAGES_PER_SEGMENT - 1) + 1 : 0, idle = 0;
 	uint32_t next, segments = 0, adopted = 0, given_back = 0;
 
 	c->emptied = 0;
@@ -377,20 +377,24 @@ void page_sweep(struct client *c, uint32_t keep)
 		 * large one: its client may never allocate again.  Nor an adopted one, for what is in it is another's.
 		 */
 		if (segment_is_mine(c, s) && span_empty(c, s)) {
-			if (!keep || segment_pages(c->pool, s)->flags & PAGE_ADOPTED ||
-			    segment_span_of(c->pool, s) > c->pool->segments / 64 || spans++)
+			if (given < most && (!keep || segment_pages(c->pool, s)->flags & PAGE_ADOPTED ||
+					     segment_span_of(c->pool, s) > c->pool->segments / 64 || spans++)) {
 				segment_release(c, s);
+				given++;
+			}
 			continue;
 		}
 		if (segment_is_mine(c, s) && segment_pages(c->pool, s)->flags & PAGE_ADOPTED) {
-			if (segment_idle(c, s)) {
+			if (given < most && segment_idle(c, s)) {
 				segment_close(c, s);
 				given_back = 1;
+				given++;
 				continue;
 			}
 			adopted++;
-		} else if (segment_idle(c, s) && ++idle > idle_max) {
+		} else if (given < most && segment_idle(c, s) && ++idle > idle_max) {
 			segment_close(c, s);
+			given++;
 			continue;
 		}
 		segments++;
@@ -420,6 +424,12 @@ void page_sweep(struct client *c, uint32_t keep)
 		}
 	}
 	c->segment_cursor = owned_next(c, SEGMENT_NONE);
+	return given;
+}
+
+void page_sweep(struct client *c, uint32_t keep)
+{
+	(void)page_sweep_some(c, keep, UINT32_MAX);
 }
 
 /* ---- adopting and retiring ---- */

@@ -109,10 +109,14 @@ void page_unlist(struct client *c, struct page_fmt *run);
 /* Give back the pages of empty runs beyond keep_pages, and segments that hold nothing beyond as many. */
 void page_sweep(struct client *c, uint32_t keep_pages);
 
+/* The same with at most so many segments given back; how many were. */
+uint32_t page_sweep_some(struct client *c, uint32_t keep_pages, uint32_t most);
+
 /* Sweep if it is due; called between transactions, when nothing of the client points at blocks it freed. */
 static inline void page_tidy(struct client *c)
 {
-	if (__builtin_expect(c->tidy, 0))
+	/* In a window what is given back would only be kept for its readers. */
+	if (__builtin_expect(c->tidy, 0) && !c->reading)
 		page_sweep(c, c->pages_empty_max);
 }
 

@@ -199,7 +199,7 @@ static void retire(struct client *c, struct cxlshm_recovery *done)
 	c->root_free = 0;
 	page_retire(c);
 	/* Memory that was kept because somebody was looking: perhaps nobody is any more. */
-	segment_trim_hinted(c);
+	segment_trim_hinted(c, UINT32_MAX);
 	count_gone(c);
 	a64_store_relaxed(&c->slot->segments_owned, 0);
 	*done = c->done;

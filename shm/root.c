@@ -70,6 +70,7 @@ static int page_sane(const struct client *c, uint64_t off)
 	uint64_t page_bytes = 1ull << c->pool->page_shift;
 
 	return !(off & (page_bytes - 1)) && off_is_object(c->pool, off) && segment_is_mine(c, off_segment(c->pool, off)) &&
+	       a32_load_relaxed(&page_of(c, off)->kind) == PAGE_ROOTS &&
 	       ((struct roots_fmt *)off_ptr(c->pool, off))->rows == page_bytes / sizeof(struct root_fmt) - 1;
 }
 

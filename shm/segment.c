@@ -377,12 +377,12 @@ void segment_orphan(struct client *c, uint32_t segment)
 	let_go(c, segment, SEGMENT_ORPHAN);
 }
 
-uint32_t segment_trim(struct client *c)
+static uint32_t trim(struct client *c, uint32_t most)
 {
 	struct pool *pool = c->pool;
 	uint32_t done = 0;
 
-	for (uint32_t segment = pool->first_segment; segment < pool->segments; segment++) {
+	for (uint32_t segment = pool->first_segment; segment < pool->segments && done < most; segment++) {
 		struct stamped old = a128_load_acquire(&table(c, segment)->word);
 
 		if (segment_value_state(old.value) != SEGMENT_FREE_DIRTY ||
@@ -394,12 +394,29 @@ uint32_t segment_trim(struct client *c)
 	return done;
 }
 
-void segment_trim_hinted(struct client *c)
+uint32_t segment_trim(struct client *c)
+{
+	/* What is dirty is unreachable already: while somebody looks, claiming it would be in vain. */
+	return quiet(c) ? trim(c, UINT32_MAX) : 0;
+}
+
+int segment_any_changing(const struct client *c)
+{
+	for (uint32_t segment = c->pool->first_segment; segment < c->pool->segments; segment++)
+		if (segment_state_of(c->pool, segment) == SEGMENT_CHANGING)
+			return 1;
+	return 0;
+}
+
+void segment_trim_hinted(struct client *c, uint32_t most)
 {
 	struct a32 *hint = &c->pool->shared->segments_dirty;
 	uint32_t mine = c->cid << 8 | SEGMENTS_TRIMMING;
 	uint32_t seen;
 
+	/* As in segment_trim(); and before the hint is ours, for nobody would set it again. */
+	if (!a32_load_acquire(hint) || !quiet(c))
+		return;
 	do {
 		seen = a32_load_acquire(hint);
 		if (!seen)
@@ -410,8 +427,7 @@ void segment_trim_hinted(struct client *c)
 	 * may, sets it anew.
 	 */
 	CRASH_POINT(c, segment, trimming);
-	segment_trim(c);
-	a32_cas_acq_rel(hint, mine, 0);
+	a32_cas_acq_rel(hint, mine, trim(c, most) == most ? SEGMENTS_DIRTY : 0);
 }
 
 /* ---- spans ---- */

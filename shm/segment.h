@@ -53,8 +53,11 @@ void segment_span_shrink(struct client *c, uint32_t head);
 /* Give memory of FREE_DIRTY segments back to the system, as far as nobody may be looking; how many. */
 uint32_t segment_trim(struct client *c);
 
-/* The same if the hint says that there are such. */
-void segment_trim_hinted(struct client *c);
+/* The same for so many, if the hint says that there are such. */
+void segment_trim_hinted(struct client *c, uint32_t most);
+
+/* Is somebody just claiming a segment, or giving one back? */
+int segment_any_changing(const struct client *c);
 
 /* Finish a committed record; see redo.h. */
 void segment_apply_claim(struct client *c, const struct redo_fmt *r);

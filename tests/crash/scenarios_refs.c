@@ -301,6 +301,13 @@ static void prepare_reader(struct stage *s)
 	a64_store_release(&((struct client *)s->neighbour)->slot->reading, 1);
 }
 
+static void act_reader(struct stage *s, struct cxlshm_pool *pool)
+{
+	act_span(s, pool);
+	a64_store_release(&((struct client *)s->neighbour)->slot->reading, 0);
+	MUST(cxlshm_leave(join(pool)));
+}
+
 /* It goes on, and the next client that leaves gives that memory back. */
 static void after_reader(struct stage *s)
 {
@@ -368,6 +375,6 @@ const struct scenario refs_scenarios[] = {
 	{"extent", SMALL, prepare_shared, act_extent, after_shared},
 	{"graphs", SMALL, prepare_shared, act_graphs, after_shared},
 	{"sweep", SMALL * 2, prepare_shared, act_sweep, after_shared},
-	{"reader", SMALL * 3, prepare_reader, act_span, after_reader},
+	{"reader", SMALL * 3, prepare_reader, act_reader, after_reader},
 	{NULL, 0, NULL, NULL, NULL},
 };

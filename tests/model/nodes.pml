@@ -10,7 +10,8 @@
  * memory that is no node; a node without names is taken out, unless somebody died or another came in between.
  *
  * Left out: more levels (an edge that holds a node is itself in a node that stands, for it is not frozen); what an edge
- * does when only one name is below it (an entry instead of a node); eras and records (era.pml).
+ * does when only one name is below it (an entry instead of a node); eras and records (era.pml); that the code first looks
+ * whether it is worth while (names_bare()).
  */
 #ifndef OP1
 #define OP1 RM_0

@@ -116,6 +116,46 @@ struct between {
 	unsigned name;
 };
 
+/* The least number from `from` on that meets 0 in the directory's edge, and not below it. */
+static unsigned beside_0(struct names_pool *p, unsigned from)
+{
+	while (names_nibble(hash_of(p, from), 0) != names_nibble(hash_of(p, 0), 0) ||
+	       names_nibble(hash_of(p, from), 1) == names_nibble(hash_of(p, 0), 1))
+		from++;
+	return from;
+}
+
+static void b_takes_both_away(void *arg, struct client *c, unsigned point)
+{
+	struct between *t = arg;
+
+	if (c != (struct client *)t->p->c || point != CRASH_names_renamed || t->fired)
+		return;
+	t->fired = 1;
+	ok(cxlshm_unlink(t->b, 0, "a"));
+	ok(cxlshm_unlink(t->b, 0, "0"));
+}
+
+/* A's new name made a node, and is all that is left in it when it is taken back. */
+static void a_rename_that_is_undone_leaves_no_node(void **state)
+{
+	struct between t = {.p = *state};
+	struct pool *pool = (struct pool *)t.p->pool;
+	char name[16];
+
+	snprintf(name, sizeof(name), "%u", beside_0(t.p, 1));
+	ok(cxlshm_join(t.p->pool, "b", 0, &t.b));
+	ok(cxlshm_symlink(t.p->c, "x", 0, "a", NULL));
+	add(t.p, 0);
+	pool->crash_arg = &t;
+	pool->crash_hook = b_takes_both_away;
+	fails(cxlshm_rename(t.p->c, 0, "a", 0, name, 0), ENOENT);
+	pool->crash_hook = NULL;
+	assert_int_equal(t.fired, 1);
+	assert_int_equal(internals(t.p), 0);
+	ok(cxlshm_leave(t.b));
+}
+
 static void b_comes_in(void *arg, struct client *c, unsigned point)
 {
 	struct between *t = arg;
@@ -136,14 +176,11 @@ static void nothing_is_put_into_a_node_that_goes(void **state)
 	unsigned tried = 0;
 
 	for (unsigned skip = 0; skip < NODE_EDGES; skip++)
-		for (unsigned other = 1; other < 200; other++) {
+		for (unsigned other = beside_0(p, 1); other < 200; other = beside_0(p, other + 1)) {
 			struct between t = {.p = p, .skip = skip, .name = other};
 			cxlshm_ref ref;
 			char name[16];
 
-			if (names_nibble(hash_of(p, other), 0) != names_nibble(hash_of(p, 0), 0) ||
-			    names_nibble(hash_of(p, other), 1) == names_nibble(hash_of(p, 0), 1))
-				continue;
 			ok(cxlshm_join(p->pool, "b", 0, &t.b));
 			add(p, 0);
 			add(p, other);
@@ -173,6 +210,7 @@ int main(void)
 		TEST(nodes_go_with_their_names),
 		TEST(a_spool_does_not_grow),
 		TEST(a_rename_takes_nodes_along),
+		TEST(a_rename_that_is_undone_leaves_no_node),
 		TEST(nothing_is_put_into_a_node_that_goes),
 	};
 

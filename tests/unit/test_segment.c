@@ -355,13 +355,52 @@ static void nobody_reads_in_the_slot_of_one_recovered(void **state)
 	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &reader), 0);
 	client_read_begin((struct client *)reader);
 	client_abandon((struct client *)reader);
-	tsan_overlook_end();	/* of its client_read_begin() */
 	c->pool->crash_hook = give_back;
 	assert_int_equal(cxlshm_recover(f->pool, NULL), 0);
 	assert_null(c->pool->crash_hook);
 	assert_int_equal(segment_claim(c, &segment), 0);
 	segment_release(c, segment);
 	assert_int_equal(segment_state_of(c->pool, segment), SEGMENT_FREE);
+	fixture_free(f);
+}
+
+static void nothing_is_claimed(void *arg, struct client *c, unsigned point)
+{
+	(void)c;
+	*(unsigned *)arg += point == CRASH_segment_claim_swapped;
+}
+
+/* While somebody looks around, what is dirty is left alone, and is not forgotten. */
+static void trimming_waits_for_readers(void **state)
+{
+	struct fixture *f = fixture_new(4 << 20, 4);
+	struct client *c = (struct client *)f->client;
+	struct cxlshm_client *reader;
+	uint32_t segment[3];
+	unsigned claims = 0;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, NULL, 0, &reader), 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(segment_claim(c, &segment[i]), 0);
+	client_read_begin((struct client *)reader);
+	for (int i = 0; i < 3; i++)
+		segment_release(c, segment[i]);
+	c->pool->crash_arg = &claims;
+	c->pool->crash_hook = nothing_is_claimed;
+	assert_int_equal(segment_trim(c), 0);
+	segment_trim_hinted(c, UINT32_MAX);
+	assert_int_equal(claims, 0);
+	client_read_end((struct client *)reader);
+	/* So many a time, and the rest the next. */
+	segment_trim_hinted(c, 2);
+	assert_int_equal(claims, 2);
+	segment_trim_hinted(c, 2);
+	assert_int_equal(claims, 3);
+	c->pool->crash_hook = NULL;
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(segment_state_of(c->pool, segment[i]), SEGMENT_FREE);
+	assert_int_equal(cxlshm_leave(reader), 0);
 	fixture_free(f);
 }
 
@@ -399,7 +438,7 @@ struct late {
 
 static void trim(struct cxlshm_client *client)
 {
-	segment_trim_hinted((struct client *)client);
+	segment_trim_hinted((struct client *)client, UINT32_MAX);
 }
 
 /* In the middle of a trim: a segment that it has passed becomes dirty, and who comes to trim that dies. */
@@ -444,7 +483,7 @@ static void a_dirty_segment_is_trimmed_though_a_trimmer_died(void **state)
 	assert_int_equal(segment_state_of(pool, second), SEGMENT_FREE_DIRTY);
 	pool->crash_hook = somebody_is_late;
 	pool->crash_arg = &late;
-	segment_trim_hinted(slow);
+	segment_trim_hinted(slow, UINT32_MAX);
 	assert_null(pool->crash_hook);
 	assert_int_equal(segment_state_of(pool, second), SEGMENT_FREE);
 	assert_int_equal(segment_state_of(pool, late.segment), SEGMENT_FREE_DIRTY);
@@ -623,6 +662,7 @@ int main(void)
 		cmocka_unit_test(memory_stays_while_somebody_reads),
 		cmocka_unit_test(a_span_stays_while_somebody_reads_and_is_clean_for_the_next),
 		cmocka_unit_test(nobody_reads_in_the_slot_of_one_recovered),
+		cmocka_unit_test(trimming_waits_for_readers),
 		cmocka_unit_test(readers_are_looked_for_behind_a_barrier),
 		cmocka_unit_test(a_dirty_segment_is_trimmed_though_a_trimmer_died),
 		cmocka_unit_test(a_span_that_is_none_is_not_believed),

@@ -220,16 +220,17 @@ static void act_stale_hints(struct stage *s, struct cxlshm_pool *pool)
 	MUST(cxlshm_leave(c));
 }
 
-/* Memory comes back while somebody may look at it: kept as it is, and trimmed by who leaves. */
+/* Memory comes back while somebody may look at it: kept as it is, and trimmed by who leaves when nobody does any more. */
 static void act_give_back(struct stage *s, struct cxlshm_pool *pool)
 {
 	struct cxlshm_client *c = join(pool);
 	cxlshm_ref big;
 
-	(void)s;
 	MUST(cxlshm_alloc(c, 600000, &big));
 	MUST(cxlshm_release(c, big));
 	MUST(cxlshm_leave(c));
+	a64_store_release(&((struct client *)s->reader)->slot->reading, 0);
+	MUST(cxlshm_leave(join(pool)));
 }
 
 static void before_give_back(struct stage *s)
