@@ -11,7 +11,8 @@
  * pointers only on success.  These mean the same everywhere:
  *   -EINVAL     an argument makes no sense: an unknown flag, index out of range, wrong kind of object
  *   -EBADF      the reference is not one of this client's, or was released.  A released one is told only until its row is used
- *               again, or its memory given back by cxlshm_trim(); one of another pool, or of an earlier client in the same slot, is not told from this client's own
+ *               again, or its memory given back by cxlshm_trim(); one of another pool, or of an earlier client in the
+ *               same slot, is not told from this client's own
  *   -ENOSPC     the pool (or its file system) is full; the pool is intact, and nothing was done
  *   -EUSERS     every client slot is taken by a living client
  *   -EUCLEAN    the pool is damaged: run fsck.cxlshm
