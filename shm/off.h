@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Offsets in the pool to pointers in this process, checked before they are followed; but for those in a client's own rows, which
- * the shortest calls (release, attach) follow as they are.
+ * Offsets in the pool to pointers in this process, checked before they are followed; but for those in a client's own rows,
+ * which the shortest calls (release, attach) follow as they are.
  */
 #ifndef CXLSHM_OFF_H
 #define CXLSHM_OFF_H

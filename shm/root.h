@@ -17,8 +17,8 @@
 /* A page of further rows, or the rows of the slot's area.  -ENOSPC. */
 int root_more(struct client *c);
 
-/* Give back pages of rows of which none is in use, if they are many.  Between calls only: a row that is taken and still empty would be taken for a free one.  1 if
- * there were any. */
+/* Give back pages of rows of which none is in use, if they are many.  Between calls only: a row that is taken and still empty
+ * would be taken for a free one.  1 if there were any. */
 int root_trim(struct client *c);
 
 static inline struct root_fmt *root_at(const struct client *c, uint64_t off)
