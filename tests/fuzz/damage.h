@@ -32,7 +32,9 @@ struct damage {
 	unsigned image;
 	int loud;	/* show what the checker says */
 	char *heap;	/* the file, mapped */
+	int heap_fd;
 	char *good;	/* its copy */
+	char *zero;	/* which of its pages are */
 	uint64_t heap_bytes;
 	struct super_fmt super;
 	char extent[8][32];

@@ -60,14 +60,14 @@ build() { # build TARGET
 	fuse_flags=
 	case $1 in
 	pool)
-		compile shm "${CXLSHM_FUZZ_SHM:-$source/shm}"/*.c && compile damage "$here/damage.c" "$here/change.c" &&
+		compile shm "${CXLSHM_FUZZ_SHM:-$source/shm}"/*.c && compile damage "$here/damage.c" "$here/damage_use.c" "$here/change.c" &&
 			compile pool "$here/fuzz_pool.c" &&
 			clang "${flags[@]}" -fsanitize=fuzzer "$work"/{shm,damage,pool}/*.o -lnuma -lpthread -o "$work/$1-fuzzer" ;;
 	options)
 		clang "${flags[@]}" -fsanitize=fuzzer "$here/fuzz_options.c" "$source/fs/options.c" -o "$work/$1-fuzzer" ;;
 	requests)
 		for file in "$source"/fs/*.c; do [ "$file" = "$source/fs/main.c" ] || fs+=("$file"); done
-		compile shm "${CXLSHM_FUZZ_SHM:-$source/shm}"/*.c && compile damage "$here/damage.c" "$here/change.c" || return 1
+		compile shm "${CXLSHM_FUZZ_SHM:-$source/shm}"/*.c && compile damage "$here/damage.c" "$here/damage_use.c" "$here/change.c" || return 1
 		fuse_flags="-DFUSE_USE_VERSION=314 $(pkg-config --cflags fuse3)" || return 1
 		compile fs "${fs[@]}" && compile requests "$here"/{device,kernel,requests,script,fuzz_requests}.c &&
 			clang "${flags[@]}" -fsanitize=fuzzer $wraps "$work"/{shm,damage,fs,requests}/*.o -lnuma -lpthread \
