@@ -127,15 +127,34 @@ static void full(const char *path, const char *folder)
 	printf("     %d kinds of calls were refused with ENOSPC\n", refused);
 }
 
-static void full_tmpfs(const char *dir)
-{
-	char pool[80];
+#define POOL_PATH 80
 
+/* A tmpfs of 12 MiB at dir that a plain pool of 8 MiB shares with others, in a mount namespace of its own. */
+static void small_tmpfs(const char *dir, unsigned slots, char pool[POOL_PATH])
+{
 	if (geteuid() || unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		exit(SKIPPED);
 	MUST(mount("faults", dir, "tmpfs", 0, "size=12m") ? errno : 0);
-	snprintf(pool, sizeof(pool), "%s/pool", dir);
-	faults_make(pool, 8 * MIB, 4);	/* a plain pool in a file system that it shares */
+	snprintf(pool, POOL_PATH, "%s/pool", dir);
+	faults_make(pool, 8 * MIB, slots);
+}
+
+/* What fill() has filled dir with, less so many bytes. */
+static void make_room(const char *dir, uint64_t bytes)
+{
+	char filler[POOL_PATH];
+	struct stat st;
+
+	snprintf(filler, sizeof(filler), "%s/filler", dir);
+	MUST(stat(filler, &st) ? errno : 0);
+	MUST(truncate(filler, st.st_size - (off_t)bytes) ? errno : 0);
+}
+
+static void full_tmpfs(const char *dir)
+{
+	char pool[POOL_PATH];
+
+	small_tmpfs(dir, 4, pool);
 	full(pool, dir);
 	MUST(umount2(dir, MNT_DETACH));
 }
@@ -146,17 +165,11 @@ static void full_tmpfs_span(const char *dir)
 	struct cxlshm_pool_info info;
 	struct cxlshm_client *c;
 	struct cxlshm_pool *p;
-	char pool[80], filler[80];
+	char pool[POOL_PATH];
 	cxlshm_ref ref;
-	struct stat st;
 	int rc = -ENOSPC, refused = 0;
 
-	if (geteuid() || unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
-		exit(SKIPPED);
-	MUST(mount("faults", dir, "tmpfs", 0, "size=12m") ? errno : 0);
-	snprintf(pool, sizeof(pool), "%s/pool", dir);
-	snprintf(filler, sizeof(filler), "%s/filler", dir);
-	faults_make(pool, 8 * MIB, 4);
+	small_tmpfs(dir, 4, pool);
 	MUST(cxlshm_pool_open(pool, 0, &p, NULL));
 	MUST(cxlshm_pool_info(p, &info));
 	MUST(cxlshm_join(p, NULL, 0, &c));
@@ -165,9 +178,8 @@ static void full_tmpfs_span(const char *dir)
 		rc = cxlshm_alloc(c, 5 * info.segment_bytes / 2, &ref);
 		REQUIRE(!rc || rc == -ENOSPC);
 		refused += rc != 0;
-		MUST(stat(filler, &st) ? errno : 0);
 		if (rc)	/* in halves, so that the first has room and the others have not */
-			MUST(truncate(filler, st.st_size - (off_t)info.segment_bytes / 2) ? errno : 0);
+			make_room(dir, info.segment_bytes / 2);
 	}
 	REQUIRE(!rc && refused >= 4);
 	memset(cxlshm_ptr(c, ref), 1, 5 * info.segment_bytes / 2);	/* no SIGBUS */
@@ -182,17 +194,11 @@ static void full_tmpfs_tail(const char *dir)
 {
 	struct cxlshm_client *c;
 	struct cxlshm_pool *p;
-	char pool[80], filler[80];
+	char pool[POOL_PATH];
 	cxlshm_ref ref;
-	struct stat st;
 	void *map;
 
-	if (geteuid() || unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
-		exit(SKIPPED);
-	MUST(mount("faults", dir, "tmpfs", 0, "size=12m") ? errno : 0);
-	snprintf(pool, sizeof(pool), "%s/pool", dir);
-	snprintf(filler, sizeof(filler), "%s/filler", dir);
-	faults_make(pool, 8 * MIB, 4);
+	small_tmpfs(dir, 4, pool);
 	MUST(cxlshm_pool_open(pool, 0, &p, NULL));
 	MUST(cxlshm_join(p, NULL, 0, &c));
 	MUST(cxlshm_alloc_with(c, 100, 0, CXLSHM_EXTENT, &ref));
@@ -201,8 +207,7 @@ static void full_tmpfs_tail(const char *dir)
 	for (int room = 0; room < 2; room++) {
 		REQUIRE(cxlshm_resize(c, ref, 8192) == -ENOSPC);
 		REQUIRE(cxlshm_size(c, ref) == 100);
-		MUST(stat(filler, &st) ? errno : 0);
-		MUST(truncate(filler, st.st_size - 4096) ? errno : 0);
+		make_room(dir, 4096);
 	}
 	MUST(cxlshm_resize(c, ref, 8192));
 	MUST(cxlshm_map(c, ref, 0, 8192, PROT_READ | PROT_WRITE, &map));
@@ -219,14 +224,10 @@ static void full_tmpfs_join(const char *dir)
 {
 	struct cxlshm_client *c[16];
 	struct cxlshm_pool *p;
-	char pool[80];
+	char pool[POOL_PATH];
 	int joined = 0, rc = 0;
 
-	if (geteuid() || unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
-		exit(SKIPPED);
-	MUST(mount("faults", dir, "tmpfs", 0, "size=12m") ? errno : 0);
-	snprintf(pool, sizeof(pool), "%s/pool", dir);
-	faults_make(pool, 8 * MIB, 16);
+	small_tmpfs(dir, 16, pool);
 	MUST(cxlshm_pool_open(pool, 0, &p, NULL));
 	fill(dir);
 	while (joined < 16 && !(rc = cxlshm_join(p, NULL, 0, &c[joined])))
