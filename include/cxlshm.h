@@ -465,7 +465,8 @@ int cxlshm_stat(struct cxlshm_client *client, cxlshm_ref ref, struct cxlshm_stat
 /* Set the attributes named in mask from st.  Each one changes by itself; ctime moves to now unless
  * CXLSHM_SET_CTIME gives it.  Times outside the years 1678 to 2261 become the nearest one inside.  A file object's atime and
  * mtime are its extent's: others than the user who made that need CAP_FOWNER, or get -EPERM or -EACCES, also in a pool that
- * its group may write. */
+ * its group may write.
+ * Crash: some of them are set. */
 int cxlshm_setattr(struct cxlshm_client *client, cxlshm_ref ref, const struct cxlshm_stat *st,
 		   unsigned mask);
 

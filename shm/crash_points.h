@@ -76,6 +76,12 @@
 	X(cell, count_todo)                                                                        \
 	X(extent, owned)                                                                           \
 	X(extent, created)                                                                         \
+	X(extent, reserved)                                                                        \
+	X(extent, resized)                                                                         \
+	X(extent, allocated)                                                                       \
+	X(extent, zero_reserved)                                                                   \
+	X(extent, zeroed)                                                                          \
+	X(extent, times_set)                                                                       \
 	X(extent, deleted)                                                                         \
 	X(recover, taken_over)                                                                     \
 	X(recover, row_emptied)                                                                    \
@@ -93,6 +99,8 @@
 	X(queue, receive_begun)                                                                    \
 	X(queue, receive_stored)                                                                   \
 	X(queue, wake_cleared)                                                                     \
+	X(inode, bits_set)                                                                         \
+	X(inode, time_set)                                                                         \
 	X(names, entry_filled)                                                                     \
 	X(names, split_built)                                                                      \
 	X(names, thawed)                                                                           \

@@ -122,9 +122,9 @@ static int outgrows(const struct pool *pool, const struct stat *st, uint64_t end
 	       (end > had && end > pool->super->pool_bytes && (uint64_t)st->st_blocks * 512 >= had);
 }
 
-int extent_resize(const struct pool *pool, uint64_t id, uint64_t bytes)
+int extent_resize(struct client *c, uint64_t id, uint64_t bytes)
 {
-	int fd = extent_open(pool, id, O_RDWR);
+	int fd = extent_open(c->pool, id, O_RDWR);
 	struct stat st;
 	int rc = 0;
 
@@ -132,27 +132,35 @@ int extent_resize(const struct pool *pool, uint64_t id, uint64_t bytes)
 		return fd;
 	if (fstat(fd, &st) < 0)
 		rc = -errno;
-	if (!rc && bytes > (uint64_t)st.st_size && !(pool->flags & CXLSHM_SPARSE)) {
+	if (!rc && bytes > (uint64_t)st.st_size && !(c->pool->flags & CXLSHM_SPARSE)) {
 		/* Reserve from the last whole page on: a tail page cut off before may be a hole. */
 		uint64_t from = (uint64_t)st.st_size & ~4095ull;
 
-		rc = outgrows(pool, &st, bytes, bytes - from) ? -ENOSPC
-							      : allocate(fd, FALLOC_FL_KEEP_SIZE, from, bytes - from);
+		rc = outgrows(c->pool, &st, bytes, bytes - from) ? -ENOSPC
+								 : allocate(fd, FALLOC_FL_KEEP_SIZE, from, bytes - from);
+		/*
+		 * Crash before: the old size.  After: the same, with memory behind it that nobody reads; it goes with the next
+		 * cut, or with the file.
+		 */
+		CRASH_POINT(c, extent, reserved);
 		if (rc == -EOPNOTSUPP)
 			rc = 0;
 	}
 	/*
 	 * A reservation that fails is undone by tmpfs; on other file systems some of it may stay, behind the file's end.  It
 	 * is not cut off at the old size: that would take what others have written there meanwhile.
+	 *
+	 * Pairs: extent_stat(), the kernel's own order.  Crash before: the old size, after: the new one.
 	 */
 	if (!rc && ftruncate(fd, (off_t)bytes) < 0)
 		rc = -errno;
+	CRASH_POINT(c, extent, resized);
 	close(fd);
 	return rc;
 }
 
-/* Zeros over [from, to), which is allocated. */
-static int write_zeros(int fd, off_t from, off_t to)
+/* Zeros over [from, to), which is allocated.  Crash: some of them are written, the bytes behind are as they were. */
+static int write_zeros(struct client *c, int fd, off_t from, off_t to)
 {
 	static const char zeros[ZEROS_BYTES];
 
@@ -164,6 +172,7 @@ static int write_zeros(int fd, off_t from, off_t to)
 			return errno == EDQUOT ? -ENOSPC : -errno;
 		if (n > 0)
 			from += n;
+		CRASH_POINT(c, extent, zeroed);
 	}
 	return 0;
 }
@@ -173,14 +182,16 @@ static int write_zeros(int fd, off_t from, off_t to)
  * it, so that for lack of room nothing has happened.  Then whatever reads as something is overwritten where it is, for memory
  * that were punched might be gone before it could be had again.  What has just been allocated is no data, and is passed over.
  * Behind the file's end nothing is written, so with KEEP_SIZE a size stays, unless others cut the file meanwhile.
+ * Crash before the allocation: nothing.  After: the size is what it will be, and no byte has changed yet.
  */
-static int zero_range(int fd, int keep_size, uint64_t offset, uint64_t length)
+static int zero_range(struct client *c, int fd, int keep_size, uint64_t offset, uint64_t length)
 {
 	off_t at = (off_t)offset, end = (off_t)(offset + length);
 	struct stat st;
 	int rc;
 
 	rc = allocate(fd, keep_size, offset, length);
+	CRASH_POINT(c, extent, zero_reserved);
 	if (rc)
 		return rc;
 	if (fstat(fd, &st) < 0)
@@ -196,16 +207,16 @@ static int zero_range(int fd, int keep_size, uint64_t offset, uint64_t length)
 		if (hole < 0)
 			return errno == ENXIO ? 0 : -errno;	/* cut off meanwhile */
 		at = hole;
-		rc = write_zeros(fd, data, hole < end ? hole : end);
+		rc = write_zeros(c, fd, data, hole < end ? hole : end);
 		if (rc)
 			return rc;
 	}
 	return 0;
 }
 
-int extent_reserve(const struct pool *pool, uint64_t id, int mode, uint64_t offset, uint64_t length)
+int extent_reserve(struct client *c, uint64_t id, int mode, uint64_t offset, uint64_t length)
 {
-	int fd = extent_open(pool, id, O_RDWR);
+	int fd = extent_open(c->pool, id, O_RDWR);
 	struct stat st;
 	int rc;
 
@@ -213,12 +224,14 @@ int extent_reserve(const struct pool *pool, uint64_t id, int mode, uint64_t offs
 		return fd;
 	if (fstat(fd, &st) < 0)
 		rc = -errno;
-	else if (!(mode & FALLOC_FL_PUNCH_HOLE) && outgrows(pool, &st, offset + length, length))
+	else if (!(mode & FALLOC_FL_PUNCH_HOLE) && outgrows(c->pool, &st, offset + length, length))
 		rc = -ENOSPC;
 	else
 		rc = allocate(fd, mode, offset, length);
+	/* Crash before: nothing.  After: all of it, for the kernel does it at once. */
+	CRASH_POINT(c, extent, allocated);
 	if (rc == -EOPNOTSUPP && (mode & ~FALLOC_FL_KEEP_SIZE) == FALLOC_FL_ZERO_RANGE)
-		rc = zero_range(fd, mode & FALLOC_FL_KEEP_SIZE, offset, length);
+		rc = zero_range(c, fd, mode & FALLOC_FL_KEEP_SIZE, offset, length);
 	close(fd);
 	return rc;
 }
@@ -230,11 +243,14 @@ int extent_stat(const struct pool *pool, uint64_t id, struct stat *st)
 	return fstatat(pool->extents_fd, n.text, st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
 
-int extent_set_times(const struct pool *pool, uint64_t id, const struct timespec times[2])
+int extent_set_times(struct client *c, uint64_t id, const struct timespec times[2])
 {
 	struct extent_name n = name_of(id);
+	int rc = utimensat(c->pool->extents_fd, n.text, times, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 
-	return utimensat(pool->extents_fd, n.text, times, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+	/* Pairs: extent_stat(), the kernel's own order.  Crash before: the old times, after: the new ones. */
+	CRASH_POINT(c, extent, times_set);
+	return rc;
 }
 
 /*

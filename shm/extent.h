@@ -28,16 +28,17 @@ void extent_reclaim(struct client *c, uint64_t id);
 /* A descriptor, close-on-exec, or -errno. */
 int extent_open(const struct pool *pool, uint64_t id, int flags);
 
-/* Set the size; growing reserves, unless the pool is sparse.  -ENOSPC leaves the size as it was. */
-int extent_resize(const struct pool *pool, uint64_t id, uint64_t bytes);
+/* Set the size; growing reserves, unless the pool is sparse.  -ENOSPC leaves the size as it was.
+ * Crash: the old size or the new one. */
+int extent_resize(struct client *c, uint64_t id, uint64_t bytes);
 
-/* As fallocate(2). */
-int extent_reserve(const struct pool *pool, uint64_t id, int mode, uint64_t offset, uint64_t length);
+/* As fallocate(2).  Crash: done or not; FALLOC_FL_ZERO_RANGE: any part of it. */
+int extent_reserve(struct client *c, uint64_t id, int mode, uint64_t offset, uint64_t length);
 
 int extent_stat(const struct pool *pool, uint64_t id, struct stat *st);
 
-/* As utimensat(2). */
-int extent_set_times(const struct pool *pool, uint64_t id, const struct timespec times[2]);
+/* As utimensat(2).  Crash: set or not. */
+int extent_set_times(struct client *c, uint64_t id, const struct timespec times[2]);
 
 /* 1: mapped or open somewhere, if only by somebody else who looks; 0: not; or -errno.  Waits for nobody. */
 int extent_busy(const struct pool *pool, uint64_t id);

@@ -128,7 +128,7 @@ int inode_make_file(struct client *c, uint64_t bytes, mode_t mode, struct root_f
 	attr = inode_attr(c, a64_load_relaxed(&row->object), NULL);
 	rc = extent_make(c, &attr->extent);
 	if (!rc && bytes)
-		rc = extent_resize(c->pool, a64_load_relaxed(&attr->extent), bytes);
+		rc = extent_resize(c, a64_load_relaxed(&attr->extent), bytes);
 	if (rc)
 		ref_drop_row(c, row);
 	else
@@ -316,17 +316,20 @@ static void set_bits(struct client *c, struct a64 *word, uint64_t mask, uint64_t
 {
 	uint64_t old;
 
-	/* Pairs: inode_stat().  Crash: changed or not. */
+	/* Pairs: inode_stat().  Crash before: as it was.  After: changed, and what inode_set() does before this, too. */
 	do
 		old = a64_load_acquire(word);
 	while (!a64_cas_acq_rel(word, old, (old & ~mask) | (bits & mask)));
 	persist(c->pool, word, sizeof(*word));
+	CRASH_POINT(c, inode, bits_set);
 }
 
+/* Whoever stores last, wins.  Pairs and Crash: as in set_bits(). */
 static void set_time(struct client *c, struct a64 *word, uint64_t ns)
 {
 	a64_store_release(word, ns);
 	persist(c->pool, word, sizeof(*word));
+	CRASH_POINT(c, inode, time_set);
 }
 
 /* As the kernel does for file systems: a time that cannot be kept becomes the nearest one that can.  0 if it is none. */
@@ -337,6 +340,7 @@ static int clamp_time(struct timespec *t)
 	return t->tv_nsec >= 0 && t->tv_nsec < NS_PER_S;
 }
 
+/* Each of these is a word, or a file's times, of its own.  Crash: those that come first have been set, up to any of them. */
 int inode_set(struct client *c, uint64_t off, const struct cxlshm_stat *st, unsigned mask)
 {
 	struct timespec times[2] = {st->atime, st->mtime}, ctime = st->ctime;
@@ -354,7 +358,7 @@ int inode_set(struct client *c, uint64_t off, const struct cxlshm_stat *st, unsi
 			times[0].tv_nsec = UTIME_OMIT;
 		if (!(mask & CXLSHM_SET_MTIME))
 			times[1].tv_nsec = UTIME_OMIT;
-		rc = extent_set_times(c->pool, a64_load_acquire(&attr->extent), times);
+		rc = extent_set_times(c, a64_load_acquire(&attr->extent), times);
 		if (rc)
 			return rc;
 	}

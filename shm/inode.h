@@ -67,13 +67,14 @@ int inode_make_directory(struct client *c, uint64_t parent, mode_t mode, struct 
 /* Of any object: what there is. */
 int inode_stat(struct client *c, uint64_t off, struct cxlshm_stat *st);
 
-/* CXLSHM_SET_*.  -EINVAL: no inode, or a time before 1970. */
+/* CXLSHM_SET_*.  -EINVAL: no inode, or a time before 1970.
+ * Crash: some are set, in the order mode, uid, gid, atime, mtime, ctime; of a file, atime and mtime together before all that. */
 int inode_set(struct client *c, uint64_t off, const struct cxlshm_stat *st, unsigned mask);
 
 #define INODE_MTIME 1u
 #define INODE_CTIME 2u
 
-/* Set times to now. */
+/* Set times to now.  Crash: none, or the first, or both are. */
 void inode_touch(struct client *c, uint64_t off, unsigned times);
 
 /* The target, cut to size and NUL-terminated; its whole length. */

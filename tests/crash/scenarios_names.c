@@ -122,6 +122,63 @@ static void act_xattrs(struct stage *s, struct cxlshm_pool *pool)
 	MUST(cxlshm_leave(c));
 }
 
+static const struct cxlshm_stat changed = {
+	.mode = 0700, .uid = 12345, .gid = 23456, .atime = {1000, 1}, .mtime = {2000, 2}, .ctime = {3000, 3}};
+
+#define CHANGES (CXLSHM_SET_MODE | CXLSHM_SET_UID | CXLSHM_SET_GID | CXLSHM_SET_ATIME | CXLSHM_SET_MTIME | CXLSHM_SET_CTIME)
+
+static void act_attributes(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref ref;
+
+	(void)s;
+	MUST(cxlshm_lookup(c, 0, "e", 0, &ref));
+	MUST(cxlshm_setattr(c, ref, &changed, CHANGES));
+	MUST(cxlshm_release(c, ref));
+	MUST(cxlshm_lookup(c, 0, "keep", 0, &ref));
+	MUST(cxlshm_setattr(c, ref, &changed, CHANGES));
+	MUST(cxlshm_leave(c));
+}
+
+static int same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+/* How many of the words have changed: those that come first, none behind one that has not. */
+static unsigned words_changed(struct stage *s, const char *name)
+{
+	struct cxlshm_stat st;
+	cxlshm_ref ref;
+	unsigned words, done = 0;
+	int now[6];
+
+	MUST(cxlshm_lookup(s->neighbour, 0, name, 0, &ref));
+	MUST(cxlshm_stat(s->neighbour, ref, &st));
+	MUST(cxlshm_release(s->neighbour, ref));
+	now[0] = (st.mode & 07777) == changed.mode;
+	now[1] = st.uid == changed.uid;
+	now[2] = st.gid == changed.gid;
+	now[3] = same_time(&st.atime, &changed.atime);
+	now[4] = same_time(&st.mtime, &changed.mtime);
+	now[5] = same_time(&st.ctime, &changed.ctime);
+	words = st.kind == CXLSHM_KIND_FILE ? 3 : 6;	/* a file's times are its extent's */
+	for (unsigned i = 0; i < words; i++) {
+		REQUIRE(!now[i] || done == i);
+		done += (unsigned)now[i];
+	}
+	return done;
+}
+
+static void after_attributes(struct stage *s)
+{
+	unsigned e = words_changed(s, "e");
+
+	REQUIRE(!words_changed(s, "keep") || e == 6);
+	after_names(s);
+}
+
 /* Enough names for inner nodes. */
 static void act_many(struct stage *s, struct cxlshm_pool *pool)
 {
@@ -295,6 +352,7 @@ const struct scenario names_scenarios[] = {
 	{"names-rename", 2u << 20, prepare_names, act_rename, after_names},
 	{"names-directories", 2u << 20, prepare_names, act_directories, after_names},
 	{"names-xattrs", 2u << 20, prepare_names, act_xattrs, after_names},
+	{"names-attributes", 2u << 20, prepare_names, act_attributes, after_attributes},
 	{"names-many", 2u << 20, prepare_names, act_many, after_names},
 	{"names-nodes", 2u << 20, prepare_nodes, act_nodes, after_names},
 	{"names-overtaken", 2u << 20, prepare_overtaken, act_join, after_names},

@@ -2,6 +2,8 @@
 /*
  * Crash scenarios: objects, references, fields, cells, export, remote free, adoption, spans, extents, root pages.
  */
+#include <fcntl.h>
+
 #include "crash.h"
 
 #define SMALL (1u << 20)
@@ -254,6 +256,13 @@ static void act_extent(struct stage *s, struct cxlshm_pool *pool)
 	MUST(cxlshm_map(c, a, 0, 4096, 3, &address));
 	memset(address, 5, 4096);
 	MUST(cxlshm_unmap(c, address));
+	MUST(cxlshm_reserve(c, a, 0, 16384, 40960));
+	MUST(cxlshm_map(c, a, 0, 40960, 3, &address));
+	memset((char *)address + 12288, 5, 20000);
+	MUST(cxlshm_unmap(c, address));
+	/* Two stretches of data, one of them too long for one write. */
+	MUST(cxlshm_reserve(c, a, FALLOC_FL_ZERO_RANGE, 1000, 60000));
+	MUST(cxlshm_resize(c, a, 5000));
 	MUST(cxlshm_alloc_with(c, 0, 0, CXLSHM_EXTENT, &b));
 	MUST(cxlshm_release(c, a));
 	MUST(cxlshm_leave(c));

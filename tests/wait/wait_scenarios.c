@@ -3,6 +3,7 @@
  * What the stopped client was doing, and what the neighbour does meanwhile.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include "../lib/frozen.h"
@@ -185,6 +186,26 @@ static void act_names(struct stage *s, struct cxlshm_pool *pool)
 	MUST(cxlshm_unlink(c, 0, "a"));
 	MUST(cxlshm_create(c, 0, "g", 4096, 0600, NULL));
 	MUST(cxlshm_unlink(c, 0, "g"));
+	MUST(cxlshm_leave(c));
+}
+
+/* The file that the neighbour uses, too. */
+static void act_file(struct stage *s, struct cxlshm_pool *pool)
+{
+	const struct cxlshm_stat st = {.mode = 0640, .atime = {1000, 0}, .mtime = {2000, 0}};
+	struct cxlshm_client *c = join(pool);
+	void *address;
+	cxlshm_ref f;
+
+	(void)s;
+	MUST(cxlshm_lookup(c, 0, "f", 0, &f));
+	MUST(cxlshm_resize(c, f, 16384));
+	MUST(cxlshm_map(c, f, 0, 8192, 3, &address));
+	memset(address, 5, 8192);
+	MUST(cxlshm_unmap(c, address));
+	MUST(cxlshm_reserve(c, f, 0, 16384, 4096));
+	MUST(cxlshm_reserve(c, f, FALLOC_FL_ZERO_RANGE, 1000, 12000));
+	MUST(cxlshm_setattr(c, f, &st, CXLSHM_SET_MODE | CXLSHM_SET_ATIME | CXLSHM_SET_MTIME));
 	MUST(cxlshm_leave(c));
 }
 
@@ -414,6 +435,7 @@ const struct scenario scenarios[] = {
 	{.name = "queues", .act = act_queues},
 	{.name = "names", .act = act_names},
 	{.name = "nodes", .act = act_nodes, .before = before_nodes},
+	{.name = "file", .act = act_file},
 	{.name = "directories", .act = act_directories},
 	{.name = "succeed", .act = act_succeed, .victim = victim_all, .dead_at = CRASH_queue_send_begun},
 	{.name = "send", .act = act_send, .victim = victim_receive, .dead_at = CRASH_queue_receive_swapped},
@@ -497,6 +519,22 @@ static int call_lookup(struct cxlshm_client *n, const char *name)
 	return release(n, cxlshm_lookup(n, 0, name, 0, &ref), ref);
 }
 
+/* The file that the stopped one may be working on just now. */
+static void call_file(struct cxlshm_client *n)
+{
+	const struct cxlshm_stat now = {.mode = 0600, .atime = {1, 0}, .mtime = {2, 0}};
+	struct cxlshm_stat st;
+	cxlshm_ref f = 0;
+
+	TIMED("lookup of f", cxlshm_lookup(n, 0, "f", 0, &f));
+	TIMED("stat of f", cxlshm_stat(n, f, &st));
+	TIMED("resize of f", cxlshm_resize(n, f, 4096));
+	TIMED("reserve in f", cxlshm_reserve(n, f, 0, 0, 12288));
+	TIMED("zeroing of f", cxlshm_reserve(n, f, FALLOC_FL_ZERO_RANGE, 100, 12000));
+	TIMED("setattr of f", cxlshm_setattr(n, f, &now, CXLSHM_SET_MODE | CXLSHM_SET_ATIME | CXLSHM_SET_MTIME));
+	TIMED("release of f", cxlshm_release(n, f));
+}
+
 /* Names that the stopped one may be working on just now, then names of its own. */
 static void call_names(struct stage *s)
 {
@@ -556,6 +594,7 @@ void stage_neighbour(struct stage *s)
 		TIMED("receive", call_receive(n, s->held[QUEUE]));
 	TIMED("send to one", call_send(n, s->held[SPSC]));
 	TIMED("receive from one", call_receive(n, s->held[SPSC]));
+	call_file(n);
 	call_names(s);
 	TIMED("recover", cxlshm_recover(s->pool, NULL));
 	TIMED("join and leave", call_join(s));
