@@ -41,6 +41,13 @@
 	X(page, frontier_raised)                                                                   \
 	X(page, run_closed)                                                                        \
 	X(page, roots_freed)                                                                       \
+	X(page, adopt_masked)                                                                      \
+	X(page, adopt_unlisted)                                                                    \
+	X(page, adopt_scrubbed)                                                                    \
+	X(page, adopt_rest_scrubbed)                                                               \
+	X(page, adopt_freed)                                                                       \
+	X(page, adopt_zeroed)                                                                      \
+	X(page, roots_closed)                                                                      \
 	X(page, collect_swapped)                                                                   \
 	X(page, collect_block)                                                                     \
 	X(page, push_limbo)                                                                        \

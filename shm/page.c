@@ -237,7 +237,10 @@ void page_roots_free(struct client *c, uint64_t off)
 	uint32_t page = (uint32_t)(off >> c->pool->page_shift) & (PAGES_PER_SEGMENT - 1);
 	struct page_fmt *entry = segment_pages(c->pool, segment) + page;
 
-	/* Crash before: a page of rows that nobody knows; it goes back with the segment. */
+	/*
+	 * Pairs: page_of(), close_roots() and adopters.  Crash before: a page of rows that nobody knows; it goes back with
+	 * the segment.
+	 */
 	a32_store_release(&entry->kind, PAGE_FREE);
 	persist(c->pool, entry, sizeof(*entry));
 	CRASH_POINT(c, page, roots_freed);
@@ -434,7 +437,10 @@ void page_sweep(struct client *c, uint32_t keep)
 
 /* ---- adopting and retiring ---- */
 
-/* Scrub what a run has before its first block and from the frontier on: blocks of earlier runs may have been there. */
+/*
+ * Scrub what a run has before its first block and from the frontier on: blocks of earlier runs may have been there.
+ * Crash: some of it is zero, and nobody reads it; the next adopter does all of it.
+ */
 static void run_scrub_rest(struct client *c, const struct page_fmt *run)
 {
 	uint32_t frontier = a32_load_relaxed(&run->frontier);
@@ -446,11 +452,14 @@ static void run_scrub_rest(struct client *c, const struct page_fmt *run)
 	memset(start + end, 0, bytes - end);
 	persist(c->pool, start, run->first);
 	persist(c->pool, start + end, bytes - end);
+	CRASH_POINT(c, page, adopt_rest_scrubbed);
 }
 
 /*
  * Rebuild one run from its headers, scrubbing what is free: what the former owner left there is not the new one's to
  * read.  Returns blocks in use.
+ * Pairs: page_extend(); nobody else writes the header of a FREE block.  Crash: the run counts too few blocks as used, and
+ * its list has some of the free ones.  Recovery reads neither, and the next adopter begins anew.
  */
 static uint32_t run_rebuild(struct client *c, struct page_fmt *run)
 {
@@ -460,6 +469,7 @@ static uint32_t run_rebuild(struct client *c, struct page_fmt *run)
 	run->used = PAGE_UNLISTED;
 	run->flags = 0;
 	run->next = run->prev = 0;
+	CRASH_POINT(c, page, adopt_unlisted);
 	for (uint32_t i = 0; i < frontier && i < run->capacity; i++) {
 		uint64_t block = page_block(c, run, i);
 		struct object_fmt *object = off_object(c->pool, block);
@@ -471,6 +481,8 @@ static uint32_t run_rebuild(struct client *c, struct page_fmt *run)
 		memset(object_payload(object), 0, run->block_bytes - sizeof(*object));
 		a128_store_value_then_stamp(&object->word, 0, run->free);
 		persist(c->pool, object, run->block_bytes);
+		/* FREE before and after; FREE with part of its bytes in between. */
+		CRASH_POINT(c, page, adopt_scrubbed);
 		run->free = stamp_link(block);
 	}
 	return page_used(run);
@@ -490,6 +502,11 @@ static void runs_keep(struct page_fmt *entry, uint32_t p)
 	}
 }
 
+/*
+ * The segment is on our list already.  Crash at any step below: recovery, which goes by kinds, frontiers and headers alone,
+ * gives it back if nothing is in it, or orphans it again; the next adopter does all of this anew, whatever it finds in the
+ * mask, the flags, the lists and the counts.
+ */
 void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 {
 	struct page_fmt *entry = segment_pages(c->pool, segment);
@@ -502,6 +519,7 @@ void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 	c->acting = 0;
 	*free_mask(c, segment) = 0;
 	entry->flags = PAGE_ADOPTED;
+	CRASH_POINT(c, page, adopt_masked);
 	c->sweep_at = 1;
 	for (uint32_t p = 1, pages; p < PAGES_PER_SEGMENT; p += pages) {
 		struct page_fmt *run = entry + p;
@@ -521,16 +539,23 @@ void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 					list_push(c, run);
 				continue;
 			}
+			/* Crash in it: a run longer than its span, which is empty all the same; page_segment_used(). */
 			if (segment_span_of(c->pool, segment) > 1) {
 				segment_release(c, segment);
 				return;
 			}
 		}
+		/*
+		 * Pairs: page_of(); no reference leads here.  Crash before: an empty run.  After: its pages but the first may say
+		 * BODY, which the next adopter takes for free ones, and all are scrubbed then.
+		 */
 		a32_store_release(&run->kind, PAGE_FREE);
 		persist(c->pool, run, sizeof(*run));
+		CRASH_POINT(c, page, adopt_freed);
 		memory = off_ptr(c->pool, ((uint64_t)segment << c->pool->segment_shift) + ((uint64_t)p << c->pool->page_shift));
 		memset(memory, 0, (size_t)pages << c->pool->page_shift);
 		persist(c->pool, memory, (uint64_t)pages << c->pool->page_shift);
+		CRASH_POINT(c, page, adopt_zeroed);
 		*free_mask(c, segment) |= mask_of(p, pages);
 	}
 	if (!keep_empty && *free_mask(c, segment) == ALL_PAGES)
@@ -593,7 +618,11 @@ int page_segment_used(struct client *c, uint32_t segment)
 	return 0;
 }
 
-/* Rows of a client that holds nothing any more are in nobody's way. */
+/*
+ * Rows of a client that holds nothing any more are in nobody's way.
+ * Pairs: page_of(), page_segment_used() and adopters.  Crash before: recovery comes here again.  After: a free page, whose
+ * bytes the next adopter zeroes.
+ */
 static void close_roots(struct client *c, uint32_t segment)
 {
 	struct page_fmt *entry = segment_pages(c->pool, segment);
@@ -602,6 +631,7 @@ static void close_roots(struct client *c, uint32_t segment)
 		if (a32_load_acquire(&entry[p].kind) == PAGE_ROOTS) {
 			a32_store_release(&entry[p].kind, PAGE_FREE);
 			persist(c->pool, &entry[p], sizeof(entry[p]));
+			CRASH_POINT(c, page, roots_closed);
 		}
 }
 
@@ -613,7 +643,7 @@ void page_retire(struct client *c)
 	c->acting = 1;
 	while ((s = owned_next(c, SEGMENT_NONE)) != SEGMENT_NONE) {
 		if (segment_value_owner(a128_value_relaxed(&c->pool->segment_table[s].word)) != c->cid) {
-			/* A damaged list, which leads astray, or in a circle. */
+			/* A damaged list, which leads astray, or in a circle.  Crash after: as if it had owned none. */
 			a64_store_release(&c->slot->segments_head, 0);
 			break;
 		}

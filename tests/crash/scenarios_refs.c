@@ -190,6 +190,9 @@ static void act_adopt(struct stage *s, struct cxlshm_pool *pool)
 	MUST(cxlshm_alloc(a, 600, &ref));
 	MUST(cxlshm_export(a, ref, &token));
 	MUST(cxlshm_import(b, token, &ref));
+	/* With a run of several pages that is empty, and not closed. */
+	MUST(cxlshm_alloc(a, 3000, &more));
+	MUST(cxlshm_release(a, more));
 	MUST(cxlshm_leave(a));
 	MUST(cxlshm_alloc(b, 600, &more));
 	/* Hints that lead nowhere, as a death behind a claim leaves them, are cleared by who looks for memory. */

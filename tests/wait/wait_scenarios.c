@@ -126,7 +126,8 @@ static void act_many_roots(struct stage *s, struct cxlshm_pool *pool)
 
 	for (int i = 0; i < 300; i++)
 		MUST(cxlshm_attach(c, plain, &copy));
-	/* It ends with all of them held: the neighbour's recovery drops them. */
+	/* It leaves with all of them held; while it is stopped before, the neighbour's recovery drops them. */
+	MUST(cxlshm_leave(c));
 }
 
 static void act_trim(struct stage *s, struct cxlshm_pool *pool)
