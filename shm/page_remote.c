@@ -175,7 +175,9 @@ int page_collect(struct client *c, uint32_t segment)
 		CRASH_POINT(c, page, collect_swapped);
 		page_apply_collect(c, r);
 		era_bump(c);
-		page_tidy(c);
+		/* Not while it is adopted: until its runs are rebuilt they may count too few blocks as used. */
+		if (!c->acting)
+			page_tidy(c);
 		return 1;
 	}
 }
