@@ -20,6 +20,7 @@
 	X(segment, claim_next)                                                                     \
 	X(segment, claim_linked)                                                                   \
 	X(segment, reserved)                                                                       \
+	X(segment, state_set)                                                                      \
 	X(segment, opened)                                                                         \
 	X(segment, adopted)                                                                        \
 	X(segment, closing)                                                                        \
@@ -29,12 +30,14 @@
 	X(segment, release_hinted)                                                                 \
 	X(segment, dirty_hinted)                                                                   \
 	X(segment, trimming)                                                                       \
+	X(segment, trimmed)                                                                        \
 	X(segment, grow_swapped)                                                                   \
 	X(segment, grow_counted)                                                                   \
 	X(segment, grow_reserved)                                                                  \
 	X(segment, shrink_punched)                                                                 \
 	X(segment, shrink_counted)                                                                 \
 	X(segment, shrink_swapped)                                                                 \
+	X(segment, shrink_hinted)                                                                  \
 	X(page, run_bodies)                                                                        \
 	X(page, run_opened)                                                                        \
 	X(page, frontier_headers)                                                                  \
@@ -91,6 +94,7 @@
 	X(extent, times_set)                                                                       \
 	X(extent, deleted)                                                                         \
 	X(recover, taken_over)                                                                     \
+	X(recover, reading_cleared)                                                                \
 	X(recover, row_emptied)                                                                    \
 	X(recover, roots_dropped)                                                                  \
 	X(queue, send_swapped)                                                                     \
@@ -106,12 +110,15 @@
 	X(queue, receive_begun)                                                                    \
 	X(queue, receive_stored)                                                                   \
 	X(queue, wake_cleared)                                                                     \
+	X(queue, wake_counted)                                                                     \
+	X(queue, announced)                                                                        \
 	X(inode, bits_set)                                                                         \
 	X(inode, time_set)                                                                         \
 	X(names, entry_filled)                                                                     \
 	X(names, split_built)                                                                      \
 	X(names, thawed)                                                                           \
 	X(names, frozen)                                                                           \
+	X(names, move_swapped)                                                                     \
 	X(names, move_taken)                                                                       \
 	X(names, renamed)                                                                          \
 	X(names, displaced)                                                                        \

@@ -127,6 +127,7 @@ static int move_set(struct client *c, struct stamped seen, uint64_t value)
 		era_bump(c);
 		return -EAGAIN;
 	}
+	CRASH_POINT(c, names, move_swapped);
 	names_apply_dir_move(c, r);
 	era_bump(c);
 	return 0;

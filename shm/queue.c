@@ -77,6 +77,7 @@ static void wake_slow(struct client *c, struct a32 *waiting, struct a32 *futex)
 	a32_store_release(waiting, 0);
 	CRASH_POINT(c, queue, wake_cleared);
 	a32_add_acq_rel(futex, 1);
+	CRASH_POINT(c, queue, wake_counted);
 	syscall(SYS_futex, a32_address(futex), FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
@@ -96,7 +97,9 @@ uint32_t queue_announce(struct client *c, const struct queue *queue, enum queue_
 	struct queue_fmt *q = queue->q;
 	uint32_t announced = a32_load_acquire(side == QUEUE_SENDER ? &q->send_futex : &q->receive_futex);
 
+	/* Crash: the next step of the other side wakes nobody, in vain. */
 	a32_store_release(side == QUEUE_SENDER ? &q->send_waiting : &q->receive_waiting, 1);
+	CRASH_POINT(c, queue, announced);
 	/* Pairs: wake().  Where membarrier is missing all clients are `fenced`. */
 	if (!c->fenced)
 		(void)syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);

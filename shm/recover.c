@@ -229,7 +229,12 @@ int recover_one(struct pool *pool, uint32_t cid, struct cxlshm_recovery *recover
 		return rc;
 	CRASH_POINT(c, recover, taken_over);
 	finish_record(c);
-	a64_store_release(&c->slot->reading, 0);	/* it may have died looking: nobody looks now */
+	/*
+	 * It may have died looking: nobody looks now.  Pairs: quiet() in segment.c.  Crash after: the record is still sealed, and
+	 * finished once more, by who looks anew at what is readable then.
+	 */
+	a64_store_release(&c->slot->reading, 0);
+	CRASH_POINT(c, recover, reading_cleared);
 	era_bump(c);	/* always: the dead client may have used its era in a stamp without a record (rule 4) */
 	root_each(c, collect_row, NULL);
 	a64_add_relaxed(&pool->shared->clients_recovered, 1);

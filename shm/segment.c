@@ -102,8 +102,11 @@ static void hint_clear(struct client *c, int orphan, uint32_t segment)
 {
 	struct a64 *w = hint_word(c, orphan, segment);
 
-	if (a64_load_relaxed(w) & 1ull << (segment & 63))
+	/* Pairs: find_by_hint().  Crash after: who owns the segment sets it again with its release; else only a walk finds it. */
+	if (a64_load_relaxed(w) & 1ull << (segment & 63)) {
 		a64_and_acq_rel(w, ~(1ull << (segment & 63)));
+		CRASH_POINT(c, segment, hint_cleared);
+	}
 }
 
 static int wanted(enum segment_state state, int orphan)
@@ -136,7 +139,6 @@ static uint32_t find_by_hint(struct client *c, int orphan)
 			if (wanted(segment_state_of(pool, segment), orphan))
 				return segment;
 			hint_clear(c, orphan, segment);
-			CRASH_POINT(c, segment, hint_cleared);
 			if (wanted(segment_state_of(pool, segment), orphan)) {
 				hint_set(c, orphan, segment);
 				return segment;
@@ -201,13 +203,17 @@ static int claim_word(struct client *c, uint32_t segment, struct stamped old, en
 	return 0;
 }
 
-/* The owner alone changes its own segment's word: no record, the state says it all. */
+/*
+ * The owner alone changes its own segment's word: no record, the state says it all.
+ * Pairs: whoever looks at the state (acquire).  Crash behind it: recovery finds the state, and bumps (rule 4).
+ */
 static void set_state(struct client *c, uint32_t segment, enum segment_state state)
 {
 	struct segment_fmt *s = table(c, segment);
 	struct stamped old = a128_load_acquire(&s->word);
 
 	era_store(c, &s->word, old.stamp, segment_value(state, c->cid, 0));
+	CRASH_POINT(c, segment, state_set);
 	era_bump(c);
 }
 
@@ -428,6 +434,7 @@ void segment_trim_hinted(struct client *c, uint32_t most)
 	 */
 	CRASH_POINT(c, segment, trimming);
 	a32_cas_acq_rel(hint, mine, trim(c, most) == most ? SEGMENTS_DIRTY : 0);
+	CRASH_POINT(c, segment, trimmed);
 }
 
 /* ---- spans ---- */
@@ -491,7 +498,9 @@ void segment_apply_shrink(struct client *c, const struct redo_fmt *r)
 		CRASH_POINT(c, segment, shrink_swapped);
 	}
 	dirty_hint(c, r->aux);
+	/* Pairs and Crash: as in segment_apply_release(). */
 	hint_set(c, 0, segment);
+	CRASH_POINT(c, segment, shrink_hinted);
 }
 
 void segment_span_shrink(struct client *c, uint32_t head)

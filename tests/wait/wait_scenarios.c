@@ -159,6 +159,7 @@ static void act_queues(struct stage *s, struct cxlshm_pool *pool)
 	MUST(cxlshm_export(c, at, &token));
 	MUST(cxlshm_import(d, token, &at));
 	MUST(cxlshm_queue_receive(d, at, &ref));
+	REQUIRE(cxlshm_queue_receive_wait(d, at, &ref, 1000000) == -ETIMEDOUT);
 	MUST(cxlshm_leave(d));
 	MUST(cxlshm_alloc(c, 40, &ref));
 	MUST(cxlshm_queue_send(c, spsc, ref));
