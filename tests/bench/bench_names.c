@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * bench_names: names of heap objects in one directory of 100, 10 000 and 1 000 000 (quick: 100 000): look up,
- * create and unlink, rename there and back, list; beside the same in a directory of the tmpfs that the pool
- * lies in (stat, open O_CREAT + close + unlink, rename, readdir).
+ * create and unlink (a pair, and each by itself), rename there and back, list; beside the same in a directory of
+ * the tmpfs that the pool lies in (stat, open O_CREAT + close + unlink, rename, readdir).
  */
 #include <dirent.h>
 #include <errno.h>
@@ -79,8 +79,29 @@ static double lookup_measure(void *arg, uint64_t n)
 	return (double)(bench_ns() - t0) / (double)n;
 }
 
-/* A new heap object, named, forgotten, and the name removed: the object goes with it. */
-static double create_measure(void *arg, uint64_t n)
+/* A new heap object, named, forgotten. */
+static int create_one(struct side *s, const char *name)
+{
+	cxlshm_ref ref;
+	int rc;
+
+	if (!s->client)
+		return add(s, name);
+	rc = cxlshm_alloc(s->client, 64, &ref);
+	if (!rc)
+		rc = cxlshm_link(s->client, ref, s->dir, name, 0600);
+	return rc ? rc : cxlshm_release(s->client, ref);
+}
+
+/* The object goes with its name. */
+static int unlink_one(struct side *s, const char *name)
+{
+	if (s->client)
+		return cxlshm_unlink(s->client, s->dir, name);
+	return unlinkat(s->fd, name, 0) ? -errno : 0;
+}
+
+static double create_unlink_measure(void *arg, uint64_t n)
 {
 	struct side *s = arg;
 	uint64_t t0 = bench_ns();
@@ -90,25 +111,50 @@ static double create_measure(void *arg, uint64_t n)
 		int rc;
 
 		name_of(name, 900000000 + i % 1000000);
-		if (s->client) {
-			cxlshm_ref ref;
-
-			rc = cxlshm_alloc(s->client, 64, &ref);
-			if (!rc)
-				rc = cxlshm_link(s->client, ref, s->dir, name, 0600);
-			if (!rc)
-				rc = cxlshm_release(s->client, ref);
-			if (!rc)
-				rc = cxlshm_unlink(s->client, s->dir, name);
-		} else {
-			rc = add(s, name);
-			if (!rc && unlinkat(s->fd, name, 0))
-				rc = -errno;
-		}
+		rc = create_one(s, name);
+		if (!rc)
+			rc = unlink_one(s, name);
 		if (rc)
 			return rc;
 	}
 	return (double)(bench_ns() - t0) / (double)n;
+}
+
+/* A few at a time, so that the directory stays as large as it is: created, then removed; one of both is counted. */
+#define FEW 32u
+
+static double apart(struct side *s, uint64_t n, int creating)
+{
+	char names[FEW][16];
+	uint64_t ns = 0, done = 0;
+
+	for (; done < n; done += FEW) {
+		uint64_t t0, t1;
+		int rc = 0;
+
+		for (uint64_t i = 0; i < FEW; i++)
+			name_of(names[i], 900000000 + (done + i) % 1000000);
+		t0 = bench_ns();
+		for (unsigned i = 0; i < FEW && !rc; i++)
+			rc = create_one(s, names[i]);
+		t1 = bench_ns();
+		for (unsigned i = 0; i < FEW && !rc; i++)
+			rc = unlink_one(s, names[i]);
+		if (rc)
+			return rc;
+		ns += creating ? t1 - t0 : bench_ns() - t1;
+	}
+	return (double)ns / (double)done;
+}
+
+static double create_measure(void *arg, uint64_t n)
+{
+	return apart(arg, n, 1);
+}
+
+static double unlink_measure(void *arg, uint64_t n)
+{
+	return apart(arg, n, 0);
 }
 
 static int rename_one(struct side *s, const char *from, const char *to)
@@ -202,7 +248,9 @@ int main(int argc, char **argv)
 			const char *name;
 			double (*measure)(void *, uint64_t);
 		} cases[] = {{"lookup+drop, names", lookup_measure},
-			     {"create+unlink, names", create_measure},
+			     {"create+unlink, names", create_unlink_measure},
+			     {"create, names", create_measure},
+			     {"unlink, names", unlink_measure},
 			     {"rename, names", rename_measure},
 			     {"list, an entry, names", list_measure}};
 
