@@ -3,11 +3,15 @@
  * bench_files: the same file operations in several directories, interleaved: a mounted pool, the tmpfs itself,
  * a minimal passthrough daemon (fuse_min), libfuse's passthrough_ll.
  *
- * usage: bench_files [options] LABEL=DIRECTORY...
+ * usage: bench_files [options] [+]LABEL=DIRECTORY...
  *
- *   mapped ...        a 64 MiB file, mapped shared: dependent random loads, all lines read, all written
+ * A target with a + has part in operations by name only.  With BENCH_UNPINNED set, for processes that are not
+ * pinned to one processor, there is one case, open+close.
+ *
+ *   mapped ...        a 64 MiB file, mapped shared: all lines read, all written; at random addresses, each 64 bits:
+ *                     loads and exchanges (xchg) that wait for the one before, and plain stores, which do not
  *   first touch       of the pages of a new, sized file; and with its create, truncate, unlink
- *   stat, open, ...   by path, of files right in the directory
+ *   stat, open, ...   by path, of files right in the directory; create and unlink as a pair, and each by itself
  */
 #include <dirent.h>
 #include <errno.h>
@@ -37,6 +41,7 @@ struct target {
 	uint64_t names;
 	uint64_t seed;
 	unsigned used;	/* samples taken of the data file */
+	int names_only;
 };
 
 static double bytes_per_ns(uint64_t bytes, uint64_t ns)	/* GB/s */
@@ -79,6 +84,41 @@ static double load_latency(void *arg, uint64_t n)
 		uint64_t at = (bench_random(&x) & (DATA_BYTES - 64)) / 8;
 
 		x ^= ((volatile uint64_t *)(void *)t->map)[at];
+	}
+	t->seed = x;
+	return (double)(bench_ns() - t0) / (double)n;
+}
+
+static double store_random(void *arg, uint64_t n)
+{
+	struct target *t = arg;
+	uint64_t x = t->seed, t0;
+	int rc = renew(t);
+
+	if (rc)
+		return rc;
+	t0 = bench_ns();
+	for (uint64_t i = 0; i < n; i++)
+		((volatile uint64_t *)(void *)t->map)[(bench_random(&x) & (DATA_BYTES - 64)) / 8] = 0;
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);	/* the last of them are out, too */
+	t->seed = x;
+	return (double)(bench_ns() - t0) / (double)n;
+}
+
+/* A store that must have its line before the next one can begin. */
+static double exchange_latency(void *arg, uint64_t n)
+{
+	struct target *t = arg;
+	uint64_t x = t->seed, t0;
+	int rc = renew(t);
+
+	if (rc)
+		return rc;
+	t0 = bench_ns();
+	for (uint64_t i = 0; i < n; i++) {
+		uint64_t at = (bench_random(&x) & (DATA_BYTES - 64)) / 8;
+
+		x ^= __atomic_exchange_n((uint64_t *)(void *)t->map + at, 0, __ATOMIC_RELAXED);
 	}
 	t->seed = x;
 	return (double)(bench_ns() - t0) / (double)n;
@@ -258,6 +298,45 @@ static double create_unlink(void *arg, uint64_t n)
 	return (double)(bench_ns() - t0) / (double)n;
 }
 
+/* A few created, then removed; one of both is counted. */
+#define FEW 16
+
+static double apart(struct target *t, uint64_t n, int creating)
+{
+	char names[FEW][320];
+	uint64_t ns = 0, done = 0;
+
+	for (int i = 0; i < FEW; i++)
+		snprintf(names[i], sizeof names[i], "%s%d", t->name, i);
+	for (; done < n; done += FEW) {
+		uint64_t t0 = bench_ns(), t1;
+
+		for (int i = 0; i < FEW; i++) {
+			int fd = open(names[i], O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+			if (fd < 0)
+				return -errno;
+			close(fd);
+		}
+		t1 = bench_ns();
+		for (int i = 0; i < FEW; i++)
+			if (unlink(names[i]))
+				return -errno;
+		ns += creating ? t1 - t0 : bench_ns() - t1;
+	}
+	return (double)ns / (double)done;
+}
+
+static double create_close(void *arg, uint64_t n)
+{
+	return apart(arg, n, 1);
+}
+
+static double unlink_only(void *arg, uint64_t n)
+{
+	return apart(arg, n, 0);
+}
+
 static double mkdir_rmdir(void *arg, uint64_t n)
 {
 	struct target *t = arg;
@@ -332,6 +411,8 @@ static int target_open(struct target *t, char *argument, uint64_t names)
 	if (!equals)
 		return -EINVAL;
 	*equals = 0;
+	t->names_only = *argument == '+';
+	argument += t->names_only;
 	snprintf(t->label, sizeof t->label, "%s", argument);
 	t->dir = equals + 1;
 	snprintf(t->data, sizeof t->data, "%.250s/data", t->dir);
@@ -368,37 +449,42 @@ int main(int argc, char **argv)
 		double (*measure)(void *, uint64_t);
 		size_t io_bytes;	/* 0, or of one read or write */
 		int mapped;
+		int by_name;
 	} cases[] = {
-		{"mapped load, random", "ns", load_latency, 0, 1},
-		{"mapped load, bandwidth", "GB/s", load_bandwidth, 0, 1},
-		{"mapped store, bandwidth", "GB/s", store_bandwidth, 0, 1},
-		{"first touch of a page", "ns", first_touch, 0, 1},
-		{"new 16 MiB file mapped and filled, a page", "ns", whole_file, 0, 1},
-		{"mmap+touch+munmap", "ns", map_touch_unmap, 0, 1},
-		{"read 4 KiB", "ns", read_measure, 4096, 0},
-		{"write 4 KiB", "ns", write_measure, 4096, 0},
-		{"read 128 KiB", "GB/s", read_measure, 131072, 0},
-		{"write 128 KiB", "GB/s", write_measure, 131072, 0},
-		{"read 1 MiB", "GB/s", read_measure, 1 << 20, 0},
-		{"write 1 MiB", "GB/s", write_measure, 1 << 20, 0},
-		{"open+close", "ns", open_close, 0, 0},
-		{"stat", "ns", stat_path, 0, 0},
-		{"create+close+unlink", "ns", create_unlink, 0, 0},
-		{"mkdir+rmdir", "ns", mkdir_rmdir, 0, 0},
-		{"rename there and back", "ns", rename_back, 0, 0},
-		{"readdir of 10000 names", "us", list_names, 0, 0},
+		{"mapped load, random", "ns", load_latency, 0, 1, 0},
+		{"mapped store, random", "ns", store_random, 0, 1, 0},
+		{"mapped exchange, random", "ns", exchange_latency, 0, 1, 0},
+		{"mapped load, bandwidth", "GB/s", load_bandwidth, 0, 1, 0},
+		{"mapped store, bandwidth", "GB/s", store_bandwidth, 0, 1, 0},
+		{"first touch of a page", "ns", first_touch, 0, 1, 0},
+		{"new 16 MiB file mapped and filled, a page", "ns", whole_file, 0, 1, 0},
+		{"mmap+touch+munmap", "ns", map_touch_unmap, 0, 1, 0},
+		{"read 4 KiB", "ns", read_measure, 4096, 0, 0},
+		{"write 4 KiB", "ns", write_measure, 4096, 0, 0},
+		{"read 128 KiB", "GB/s", read_measure, 131072, 0, 0},
+		{"write 128 KiB", "GB/s", write_measure, 131072, 0, 0},
+		{"read 1 MiB", "GB/s", read_measure, 1 << 20, 0, 0},
+		{"write 1 MiB", "GB/s", write_measure, 1 << 20, 0, 0},
+		{"open+close", "ns", open_close, 0, 0, 1},
+		{"stat", "ns", stat_path, 0, 0, 1},
+		{"create+close+unlink", "ns", create_unlink, 0, 0, 1},
+		{"create+close", "ns", create_close, 0, 0, 1},
+		{"unlink", "ns", unlink_only, 0, 0, 1},
+		{"mkdir+rmdir", "ns", mkdir_rmdir, 0, 0, 1},
+		{"rename there and back", "ns", rename_back, 0, 0, 1},
+		{"readdir of 10000 names", "us", list_names, 0, 0, 0},
 	};
 	static struct target targets[TARGETS_MAX];
 	struct bench b;
-	int n = 0;
+	int n = 0, unpinned = getenv("BENCH_UNPINNED") != NULL;
 
 	bench_start(&b, "files", argc, argv);
 	if (b.argc < 1 || b.argc > TARGETS_MAX) {
-		fprintf(stderr, "usage: %s [options] LABEL=DIRECTORY...\n", argv[0]);
+		fprintf(stderr, "usage: %s [options] [+]LABEL=DIRECTORY...\n", argv[0]);
 		return 2;
 	}
 	for (int i = 0; i < b.argc; i++) {
-		int rc = target_open(&targets[n], b.argv[i], 10000);
+		int rc = target_open(&targets[n], b.argv[i], unpinned ? 0 : 10000);
 
 		if (rc < 0)
 			bench_skip(&b, "all", 0, targets[n].label, strerror(-rc));
@@ -409,7 +495,11 @@ int main(int argc, char **argv)
 		struct variant v[TARGETS_MAX];
 		int k = 0;
 
+		if (unpinned && cases[c].measure != open_close)
+			continue;
 		for (int i = 0; i < n; i++) {
+			if (targets[i].names_only && !cases[c].by_name)
+				continue;
 			if (cases[c].mapped && targets[i].map == MAP_FAILED) {
 				bench_skip(&b, cases[c].name, 0, targets[i].label, "it has no shared mappings");
 				continue;
@@ -417,7 +507,7 @@ int main(int argc, char **argv)
 			targets[i].io_bytes = cases[c].io_bytes;
 			v[k++] = (struct variant){targets[i].label, cases[c].measure, &targets[i]};
 		}
-		bench_case(&b, cases[c].name, 0, cases[c].unit, v, k, 0);
+		bench_case(&b, unpinned ? "open+close, any processor" : cases[c].name, 0, cases[c].unit, v, k, 0);
 	}
 	return bench_end(&b);
 }

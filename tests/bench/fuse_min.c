@@ -3,12 +3,12 @@
  * fuse_min: the least a FUSE file system over a directory of a tmpfs can be whose files are passed through
  * (FOPEN_PASSTHROUGH): the peer of our daemon, which does the same work and counts nothing.
  *
- * One thread, one table of nodes (an O_PATH descriptor each), time-outs 0 like ours, one backing id an inode
- * shared by its opens.  libfuse 3.14 knows nothing of passthrough: so we mount /dev/fuse ourselves, patch the
+ * One thread, one table of nodes (an O_PATH descriptor each), one backing id an inode shared by its opens;
+ * time-outs 0 like ours, or SECONDS, for which the kernel then neither asks for names nor for attributes again.  libfuse 3.14 knows nothing of passthrough: so we mount /dev/fuse ourselves, patch the
  * INIT reply on its way out (FUSE_PASSTHROUGH is bit 5 of flags2, and max_stack_depth follows), and write OPEN
  * and CREATE replies by hand, with the backing id where newer headers have it.
  *
- * usage: fuse_min DIRECTORY MOUNTPOINT	(root; in the foreground; ends when unmounted)
+ * usage: fuse_min DIRECTORY MOUNTPOINT [SECONDS]	(root; in the foreground; ends when unmounted)
  */
 #define FUSE_USE_VERSION 314
 #include <dirent.h>
@@ -85,6 +85,7 @@ static struct node *buckets[BUCKETS];
 static struct node root;
 static int device = -1;
 static uint64_t init_unique;
+static double seconds;	/* names and attributes are good for */
 
 static struct node *node_of(fuse_ino_t ino)
 {
@@ -107,6 +108,7 @@ static int find(fuse_ino_t parent, const char *name, struct fuse_entry_param *e)
 	int fd;
 
 	memset(e, 0, sizeof *e);
+	e->entry_timeout = e->attr_timeout = seconds;
 	fd = openat(node_of(parent)->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || fstatat(fd, "", &e->attr, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)) {
 		int error = errno;
@@ -188,7 +190,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	if (fstatat(node_of(ino)->fd, "", &st, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW))
 		fuse_reply_err(req, errno);
 	else
-		fuse_reply_attr(req, &st, 0);
+		fuse_reply_attr(req, &st, seconds);
 }
 
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int set, struct fuse_file_info *fi)
@@ -313,6 +315,8 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	}
 	memset(&out, 0, sizeof out);
 	out.entry = (struct entry_out){.nodeid = e.ino,
+				       .entry_valid = (uint64_t)seconds,
+				       .attr_valid = (uint64_t)seconds,
 				       .ino = st->st_ino,
 				       .size = (uint64_t)st->st_size,
 				       .blocks = (uint64_t)st->st_blocks,
@@ -561,10 +565,11 @@ int main(int argc, char **argv)
 	char options[128];
 	int rc;
 
-	if (argc != 3) {
-		fprintf(stderr, "usage: %s DIRECTORY MOUNTPOINT\n", argv[0]);
+	if (argc != 3 && argc != 4) {
+		fprintf(stderr, "usage: %s DIRECTORY MOUNTPOINT [SECONDS]\n", argv[0]);
 		return 2;
 	}
+	seconds = argc == 4 ? atoi(argv[3]) : 0;
 	umask(0);
 	root.fd = open(argv[1], O_PATH | O_DIRECTORY | O_CLOEXEC);
 	device = open("/dev/fuse", O_RDWR | O_CLOEXEC);
