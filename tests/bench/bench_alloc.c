@@ -11,6 +11,8 @@
  *   ring       n live all the time; each step frees the oldest and allocates another
  *   cliff      the worst mean over k = 0, 1, 2, ... of alloc+release with k others live: page borders
  *   xmalloc    one thread allocates, another one frees
+ *   trim       a client that has allocated and freed much gives 32 segments back, which is the most for one call
+ *              (and again with BENCH_SMALL_PAGES set to a tmpfs without huge pages: there are more to give back)
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -379,6 +381,40 @@ static void memory_case(struct bench *b, struct heap **heaps, int count, uint64_
 	}
 }
 
+/* ---- giving back ---- */
+
+#define TRIM_SEGMENTS 32u	/* the most that one cxlshm_trim() gives back */
+#define TRIM_OBJECT 4096u	/* with its header: so each page of memory has been written to */
+
+/* ms for one cxlshm_trim() that gives TRIM_SEGMENTS back. */
+static double trim_measure(void *arg, uint64_t n)
+{
+	struct heap *h = arg;
+	struct cxlshm_counters before, after;
+	uint64_t live = 2 * TRIM_SEGMENTS * (4u << 20) / TRIM_OBJECT, t0;
+	int rc = 0;
+
+	(void)n;
+	for (uint64_t i = 0; i < live && !rc; i++)
+		rc = cxlshm_alloc(h->client, TRIM_OBJECT - 16, &h->slots[i]);
+	while (live && !rc)
+		rc = cxlshm_release(h->client, h->slots[--live]);
+	if (!rc)
+		rc = cxlshm_counters(h->pool.pool, &before);
+	if (rc)
+		return rc;
+	t0 = bench_ns();
+	rc = cxlshm_trim(h->client);
+	t0 = bench_ns() - t0;
+	if (!rc)
+		rc = cxlshm_counters(h->pool.pool, &after);
+	if (!rc && after.segments_free - before.segments_free != TRIM_SEGMENTS) {
+		fprintf(stderr, "bench: trim: free segments %u, then %u\n", before.segments_free, after.segments_free);
+		rc = -EPROTO;
+	}
+	return rc ? rc : (double)t0 / 1e6;
+}
+
 /* ---- set-up ---- */
 
 static int peer_open(struct heap *h, const char *name, const char *library, const char *alloc, const char *drop)
@@ -407,6 +443,23 @@ static int ours_open(struct bench *b, struct heap *h, const char *name, uint32_t
 	BENCH_OK(cxlshm_export(h->client, h->queue_other, &token));
 	BENCH_OK(cxlshm_import(h->other, token, &h->queue_other));
 	return 0;
+}
+
+/* base: NULL, or another tmpfs than that of all other cases. */
+static void trim_case(struct bench *b, struct heap *h, const char *name, const char *base)
+{
+	struct heap fresh = *h;
+	struct variant v = {h->name, trim_measure, &fresh};
+	const char *usual = b->base;
+
+	if (!bench_wanted(b, name))
+		return;
+	b->base = base ? base : usual;
+	BENCH_OK(bench_pool(b, &fresh.pool, 2ull << 30, 0, CXLSHM_FAILURE_PROCESS));
+	b->base = usual;
+	BENCH_OK(cxlshm_join(fresh.pool.pool, "bench", 0, &fresh.client));
+	bench_case(b, name, 0, "ms", &v, 1, 1);
+	bench_pool_gone(b, &fresh.pool);
 }
 
 static void alloc_case(struct bench *b, struct heap **heaps, int count, const char *name, size_t bytes,
@@ -471,5 +524,10 @@ int main(int argc, char **argv)
 	alloc_case(&b, heaps, n, "alloc+release 64 B, two threads", 64, 1, two_measure, BENCH_PAIR);
 	if (!b.summary)
 		alloc_case(&b, heaps, n, "alloc here, release there, 64 B", 64, 1, xmalloc_measure, 0);
+	if (!b.summary && heaps[0] == &all[0]) {
+		trim_case(&b, heaps[0], "trim of 32 segments", NULL);
+		if (getenv("BENCH_SMALL_PAGES"))
+			trim_case(&b, heaps[0], "trim of 32 segments, 4 KiB pages", getenv("BENCH_SMALL_PAGES"));
+	}
 	return bench_end(&b);
 }

@@ -114,6 +114,11 @@ skip() { printf 'S\t%s\tall\t0\t%s\t%s\n' "$1" "$2" "$3" | tee -a "$lines" >&2; 
 
 priority=()
 [ -n "$rt" ] && chrt -r 2 true 2>/dev/null && priority=(chrt -r 2)
+# Of huge pages a tmpfs has less to give back: once more without.
+if wanted alloc && [ -n "$own_tmpfs" ] && mkdir "$work/mnt.small" &&
+	mount -t tmpfs -o size=3G,huge=never,mode=700 cxlshm-bench "$work/mnt.small" 2>/dev/null; then
+	export BENCH_SMALL_PAGES=$work/mnt.small
+fi
 for g in alloc ref queue names recover grow; do
 	wanted $g || continue
 	say "$g"
