@@ -6,6 +6,7 @@
  *   join+leave           in an open pool
  *   recovery             of a client that was SIGKILLed with N references, by cxlshm_recover(); a reference
  *                        beside what free() of glibc, jemalloc, mimalloc takes for as many live blocks
+ *   recovery, in a row   the same as a whole, one such death behind the other and nothing else between
  *   SIGKILL to gone      with BENCH_DAEMON_POOL set, on which a daemon is mounted: from kill(2) until the dead client's
  *                        slot is free, which is the last thing recovery does; and without, where somebody
  *                        else joins, until its join has returned
@@ -77,8 +78,8 @@ static int victim_start(struct ours *o)
 	return pid;
 }
 
-/* ns a reference */
-static double recover_measure(void *arg, uint64_t n)
+/* us */
+static double recover_whole_measure(void *arg, uint64_t n)
 {
 	struct ours *o = arg;
 	struct cxlshm_recovery r;
@@ -100,7 +101,16 @@ static double recover_measure(void *arg, uint64_t n)
 			(unsigned long long)r.references, (unsigned long long)o->references);
 		return -EPROTO;
 	}
-	return (double)t0 / (double)o->references;
+	return (double)t0 / 1e3;
+}
+
+/* ns a reference */
+static double recover_measure(void *arg, uint64_t n)
+{
+	struct ours *o = arg;
+	double us = recover_whole_measure(arg, n);
+
+	return us < 0 ? us : us * 1e3 / (double)o->references;
 }
 
 static int find_client(void *arg, const struct cxlshm_client_info *info)
@@ -153,6 +163,25 @@ static double join_after_kill_measure(void *arg, uint64_t n)
 		rc = 0;
 	cxlshm_leave(c);
 	return rc ? -EPROTO : (double)t0 / 1e3;
+}
+
+/* The death alone: us from kill(2) until the parent has heard of it, which the kernel takes to give back what was mapped. */
+static double death_measure(void *arg, uint64_t n)
+{
+	struct ours *o = arg;
+	struct cxlshm_recovery r;
+	uint64_t t0;
+	int pid = victim_start(o), rc;
+
+	(void)n;
+	if (pid < 0)
+		return pid;
+	t0 = bench_ns();
+	kill(pid, SIGKILL);
+	bench_wait(pid);
+	t0 = bench_ns() - t0;
+	rc = cxlshm_recover(o->open, &r);
+	return rc ? rc : (double)t0 / 1e3;
 }
 
 static double join_measure(void *arg, uint64_t n)
@@ -294,6 +323,36 @@ static void start_up(struct bench *b, uint64_t bytes, const char *name)
 	bench_pool_gone(b, &o.pool);
 }
 
+/* A curve with the references held; its points not in turn, so that each death finds the caches as the one before left them. */
+static void deaths_in_a_row(struct bench *b, struct ours *o)
+{
+	struct variant v = {o->name, recover_whole_measure, o};
+
+	for (uint64_t count = 1; count <= 10000; count *= count == 1 ? 1000 : 10) {
+		o->references = count;
+		bench_case(b, "recovery, in a row, references", (double)count, "us", &v, 1, 1);
+	}
+}
+
+static void after_kill(struct bench *b, const char *name, struct ours *o, int ours,
+		       double (*measure)(void *, uint64_t))
+{
+	struct variant v[3];
+	int reps = b->slow_reps, n;
+
+	for (uint64_t count = 1000; count <= (b->quick ? 100000 : 1000000); count *= count == 1000 ? 100 : 10) {
+		b->slow_reps = count > 100000 ? 5 : reps;
+		for (n = 0; n < ours; n++) {
+			o[n].references = count;
+			v[n] = (struct variant){o[n].name, measure, &o[n]};
+		}
+		if (measure == join_after_kill_measure)
+			v[n++] = (struct variant){"cxlshm, the death alone", death_measure, &o[0]};
+		bench_case(b, name, (double)count, "us", v, n, 1);
+	}
+	b->slow_reps = reps;
+}
+
 int main(int argc, char **argv)
 {
 	static struct ours o[2], with_daemon;
@@ -314,11 +373,7 @@ int main(int argc, char **argv)
 		with_daemon.path = daemon_pool;
 		with_daemon.sh = bench_shared(sizeof *with_daemon.sh);
 		BENCH_OK(cxlshm_pool_open(daemon_pool, 0, &with_daemon.open, NULL));
-		v[0] = (struct variant){"cxlshm", gone_measure, &with_daemon};
-		with_daemon.references = 1000;
-		bench_case(&b, "SIGKILL to last reference gone, 1000 references, daemon", 0, "us", v, 1, 1);
-		with_daemon.references = 100000;
-		bench_case(&b, "SIGKILL to last reference gone, 100000 references, daemon", 0, "us", v, 1, 1);
+		after_kill(&b, "SIGKILL to last reference gone, daemon, references", &with_daemon, 1, gone_measure);
 		cxlshm_pool_close(with_daemon.open);
 		return bench_end(&b);
 	}
@@ -350,14 +405,11 @@ int main(int argc, char **argv)
 		bench_case(&b, "recovery, a reference, references", (double)count, "ns", v, n, 1);
 	}
 	b.slow_reps = reps;
-	if (!b.summary) {
-		for (n = 0; n < ours; n++) {
-			o[n].references = 1000;
-			v[n] = (struct variant){o[n].name, join_after_kill_measure, &o[n]};
-		}
-		bench_case(&b, "SIGKILL to joined in its stead, 1000 references", 0, "us", v, n, 1);
+	if (!b.summary && ours) {
+		deaths_in_a_row(&b, &o[0]);
+		after_kill(&b, "SIGKILL to joined in its stead, references", o, ours, join_after_kill_measure);
 		for (n = 0; n < ours; n++)
-			v[n].measure = join_measure;
+			v[n] = (struct variant){o[n].name, join_measure, &o[n]};
 		bench_case(&b, "join+leave", 0, "us", v, n, 0);
 	}
 	for (n = 0; n < ours; n++)
