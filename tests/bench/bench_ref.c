@@ -5,6 +5,8 @@
  * std::atomic<std::shared_ptr>, and a bare lock cmpxchg16b of one line, in the same process.
  *
  * "contended" is ns an operation of one of the two threads, not divided by two.
+ *
+ * Linked once more with the static library, BENCH_STATIC: only the shortest call, of which getting there is a part.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -374,6 +376,10 @@ int main(int argc, char **argv)
 		v[n] = (struct variant){pools[n].name, dup_only_measure, &pools[n]};
 #ifdef HAVE_CXX
 	v[n++] = (struct variant){"shared_ptr", sp_copy_measure, &sp};
+#endif
+#ifdef BENCH_STATIC
+	bench_case(&b, "local copy, static library", 0, "ns", v, n, 0);
+	return bench_end(&b);
 #endif
 	if (!b.summary)
 		bench_case(&b, "local copy", 0, "ns", v, n, 0);
