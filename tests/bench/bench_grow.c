@@ -9,7 +9,6 @@
  *   dead         clients, with 100 references each: one cxlshm_recover(), for one of them
  */
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>

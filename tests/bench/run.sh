@@ -3,7 +3,7 @@
 # run.sh: build and run every benchmark, print one table, write results.md and results.svg beside this file.
 #
 # usage: run.sh [--quick] [--only GROUP] [--no-install] [--no-rt]
-#   --quick       about 4 minutes: fewer repetitions, smaller sizes (default: all, some 11 minutes)
+#   --quick       about 3 minutes: fewer repetitions, smaller sizes (default: all, some 10 minutes)
 #   --only GROUP  alloc, ref, queue, names, recover, grow, files, tree, fio; may be given more than once.
 #                 Its table goes to the build directory; results.md is only written by a run of everything
 #   --no-install  do not apt-get missing peers (it is done as root only)
