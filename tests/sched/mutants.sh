@@ -32,7 +32,7 @@ flags_of() {
 	esac
 }
 
-# name | area to look in | files | perl -0 expression, which must change each of them
+# name | area, or pair, to look in | files | perl -0 expression, which must change each of them
 #
 # bump_or_unseal takes out two lines: the bump after an exchange was given up (rule 3), and the unsealing of a record before
 # it is filled anew.  Each makes up for the other, as long as no operation that its seal commits comes in between.
@@ -49,6 +49,8 @@ limbo_is_not_free|memory|page.h|s/a128_store_value_then_stamp\(&object->word, 0,
 push_looks_at_owner|memory|page_remote.c|s/\tif \(segment_state_of\(c->pool, segment\) == SEGMENT_ORPHAN && !segment_adopt\(c, segment\)\)\n\t\tpage_adopted\(c, segment, 0\);\n//
 claim_is_logged|memory|segment.c|s/(static int claim_word\(.*?)\tredo_seal\(c, r\);\n/$1/s
 collect_names_chain|memory|page_remote.c|s/(int page_collect\(.*?)\t\tredo_seal\(c, r\);\n/$1/s
+late_detach_looks|memory.free_all+leave|ref.c|s/\tif \(segment_readable\(c->pool, r->word\)\)\n(\t\tnow = )/$1/
+record_in_window|memory.free_all+leave|recover.c|s/\tclient_read_begin\(c\);\n\tfence_seq_cst\(\);\n(\tlanded = )/$1/; s/(\t\tapply\(c, r\);\n)\tclient_read_end\(c\);\n/$1/
 roots_before_segments|memory|recover.c|s/\tpage_retire\(c\);\n//; s/\troot_each\(c, drop_row, NULL\);\n/\tpage_retire(c);\n\troot_each(c, drop_row, NULL);\n/
 tail_read_again|queue|queue.c|s/\t\tif \(a64_load_acquire\(&q->tail\) != tail\)\n\t\t\tcontinue;\n//
 insert_raises_first|names|names_ops.c|s/if \(s\.found == NAMES_EMPTY && !names_owes\(c, entries\)\)/if (0)/
@@ -98,8 +100,9 @@ while IFS='|' read -r name area files expression; do
 		missed=$((missed + 1))
 		continue
 	fi
+	case $area in *.*) where=--pair ;; *) where=--area ;; esac
 	from=$(date +%s)
-	out=$(timeout -k 5 $((seconds * 3 + 30)) "$dir/sched" --long --stop --seconds "$seconds" --area "$area" 2>&1)
+	out=$(timeout -k 5 $((seconds * 3 + 30)) "$dir/sched" --long --stop --seconds "$seconds" $where "$area" 2>&1)
 	rc=$?
 	took=$(($(date +%s) - from))
 	if [ $rc -ne 0 ] && grep -q '^FAILED' <<<"$out"; then
