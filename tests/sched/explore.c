@@ -17,7 +17,7 @@ static uint32_t ready(const struct world *w)
 	return mask;
 }
 
-static uint32_t highest(const uint8_t *priority, uint32_t mask)
+static uint32_t highest(const uint32_t *priority, uint32_t mask)
 {
 	uint32_t best = (uint32_t)__builtin_ctz(mask);
 
@@ -25,6 +25,17 @@ static uint32_t highest(const uint8_t *priority, uint32_t mask)
 		if (mask & 1u << i && priority[i] > priority[best])
 			best = i;
 	return best;
+}
+
+/* It falls behind all others, however often: of three who wait for one another, somebody must come to run. */
+static void fall_behind(uint32_t *priority, uint32_t *lowest, uint32_t who)
+{
+	if (*lowest == 1) {
+		for (uint32_t i = 0; i < FIBERS; i++)
+			priority[i] += 1000;
+		*lowest += 1000;
+	}
+	priority[who] = --*lowest;
 }
 
 /* The first step behind `steps` at which the plan has something to do. */
@@ -45,13 +56,13 @@ static uint32_t next_stop(const struct plan *p, uint32_t next_move, uint32_t ste
 
 static void run(struct world *w, const struct plan *p)
 {
-	uint32_t from = NOBODY, next = 0;
-	uint8_t priority[FIBERS], lowest = 10;
+	uint32_t from = NOBODY, next = 0, priority[FIBERS], lowest = 10;
 	enum stop why = STOP_END;
 
 	memory_back_to(0, 0, 0);
 	fiber_begin(w, 0);
-	memcpy(priority, p->priority, sizeof(priority));
+	for (uint32_t i = 0; i < FIBERS; i++)
+		priority[i] = p->priority[i];
 	memcpy(w->done, p->moves, sizeof(w->done));
 	w->moves_done = p->count;
 	while (!w->failure[0] && (ready(w) || (!p->pct && next < p->count && p->moves[next].step == w->steps))) {
@@ -62,11 +73,11 @@ static void run(struct world *w, const struct plan *p)
 			break;
 		}
 		if (p->pct) {
-			if (why == STOP_YIELD && lowest > 1)
-				priority[from] = --lowest;
+			if (why == STOP_YIELD)
+				fall_behind(priority, &lowest, from);
 			for (uint32_t i = 0; i < 4; i++)
-				if (why == STOP_ACCESS && p->change_at[i] == w->steps && lowest > 1)
-					priority[from] = --lowest;
+				if (why == STOP_ACCESS && p->change_at[i] == w->steps)
+					fall_behind(priority, &lowest, from);
 			if (why == STOP_ACCESS && w->deaths < RECOVERERS &&
 			    (p->kill_at[0] == w->steps || p->kill_at[1] == w->steps))
 				kill = from;
