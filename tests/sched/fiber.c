@@ -167,7 +167,7 @@ enum stop fiber_resume(uint32_t fiber, uint32_t stop_at)
 	now.stop_at = stop_at;
 	now.solo = 0;
 	now.running = fiber;
-	memory_running(w->line[fiber], f->stack, STACK_BYTES, w->pool[fiber]->base);
+	memory_running(fiber, f->stack, STACK_BYTES);
 	fiber_swap(&now.main_at, f->at);
 	now.running = FIBERS;
 	memory_main();

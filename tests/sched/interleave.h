@@ -95,7 +95,7 @@ uint64_t fiber_hash(uint32_t fiber);
 /* Follow all accesses to this world's memory from now on; this moment is mark 0 with hash 0. */
 void memory_follow(struct world *w);
 int memory_followed(void);
-void memory_running(uint32_t line, const void *stack, size_t stack_bytes, const void *base);
+void memory_running(uint32_t fiber, const void *stack, size_t stack_bytes);
 void memory_main(void);
 
 /* What follows is one step, as a system call is: the fiber may be left before it, if anything in these bytes is in conflict,

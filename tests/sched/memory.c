@@ -9,7 +9,8 @@
  *   shared    the heap (in whichever of its mappings), what is outside memory (standins.c), and the variables of the
  *             operations: counted as a step, and a fiber may be left there (fiber_step())
  *   lines     which lines of clients have read and written each 8 bytes of that.  A line is a client, and whoever recovers
- *             it, and so on: they never run at the same time.  A word used by two lines, one of which writes, is *in conflict*
+ *             it, and so on: they never run at the same time.  A word used by two lines, one of which writes, is *in conflict*,
+ *             unless it is in a client's slot and used only by who holds that slot's lock
  *   undo      the old value of every word written, so that any earlier moment can be had back
  *   hash      the sum over all words ever written of a hash of place and value: equal contents, equal sums
  *
@@ -27,6 +28,7 @@
 #define READ_BY(line) (1u << (line))
 #define WRITTEN_BY(line) (8u << (line))
 #define IN_CONFLICT 64u
+#define UNLOCKED 128u	/* used by somebody who did not hold the lock of the slot it is in, or it is in none */
 #define PRIVATE UINT64_MAX
 
 struct undo {
@@ -42,6 +44,8 @@ static struct {
 	uintptr_t stack, base, first_base;	/* of the running fiber; of pool 0 */
 	uintptr_t lowest, highest;	/* all mappings of the heap lie between them */
 	uint64_t stack_bytes, heap_bytes;
+	uint64_t slots_at, slots_words, slot_words;	/* the slots: first word, all of them, one of them */
+	uint64_t key;	/* what the lock of a slot is while the running fiber holds it */
 	struct world *w;
 	char *first;	/* the heap at mark 0 */
 	const uint64_t *hole;	/* by segment: given back, and not reserved again */
@@ -84,13 +88,25 @@ static inline void note(uint64_t *at)
 	m.log[m.used++] = (struct undo){at, *at};
 }
 
+/* Of a word: UNLOCKED, or 0. */
+static inline uint8_t unlocked(uint64_t i)
+{
+	const uint64_t *lock = (const uint64_t *)m.outside;
+
+	return i - m.slots_at < m.slots_words && lock[1 + (i - m.slots_at) / m.slot_words] == m.key ? 0 : UNLOCKED;
+}
+
 static inline void mark_word(uint64_t i, uint8_t bit)
 {
-	uint32_t s = m.shadow[i] | bit, writers = s >> 3 & 7, users = writers | (s & 7);
+	uint32_t s = m.shadow[i] | bit, writers, users;
 
+	if (!(s & UNLOCKED))
+		s |= unlocked(i);
 	if (s == m.shadow[i])
 		return;
-	if (!(s & IN_CONFLICT) && writers && users & (users - 1)) {
+	writers = s >> 3 & 7;
+	users = writers | (s & 7);
+	if (!(s & IN_CONFLICT) && s & UNLOCKED && writers && users & (users - 1)) {
 		s |= IN_CONFLICT;
 		m.grown = 1;
 	}
@@ -202,7 +218,7 @@ static inline uint64_t shared_at(uintptr_t p, uint64_t **at)
 static inline void mark_read(uint64_t first, uint64_t words)
 {
 	uint8_t bit = (uint8_t)READ_BY(m.line);
-	uint64_t i = first, eight = bit * 0x0101010101010101ull, is;
+	uint64_t i = first, eight = (bit | UNLOCKED) * 0x0101010101010101ull, is;
 
 	for (; i < first + words && (i & 7 || words < 16); i++)
 		mark_word(i, bit);
@@ -350,13 +366,14 @@ int memory_followed(void)
 	return m.on;
 }
 
-void memory_running(uint32_t line, const void *stack, size_t stack_bytes, const void *base)
+void memory_running(uint32_t fiber, const void *stack, size_t stack_bytes)
 {
 	settle();
-	m.line = line;
+	m.line = m.w->line[fiber];
+	m.key = (uint64_t)m.w->pool[fiber]->heap_fd + 1;
 	m.stack = (uintptr_t)stack;
 	m.stack_bytes = stack_bytes;
-	m.base = (uintptr_t)base;
+	m.base = (uintptr_t)m.w->pool[fiber]->base;
 }
 
 /* The main stack, below the frame that calls. */
@@ -379,6 +396,9 @@ void memory_follow(struct world *w)
 	m.heap_bytes = w->pool[0]->heap_bytes;
 	m.outside = (uintptr_t)standins_outside(&m.outside_bytes);
 	m.outside_at = m.heap_bytes >> 3;
+	m.slots_at = w->pool[0]->super->slots_off >> 3;
+	m.slot_words = w->pool[0]->super->slot_stride_bytes >> 3;
+	m.slots_words = SLOTS * m.slot_words;
 	m.hole = standins_holes();
 	m.hole_shift = w->pool[0]->segment_shift - 3;
 	REQUIRE(w->pool[0]->segments <= SEGMENTS_MAX);
