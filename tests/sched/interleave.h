@@ -8,8 +8,8 @@
  *   world.c      one small pool, a handle for each fiber, deaths, the final check
  *   linear.c     is a history that of some sequential order?
  *   ops_*.c      the operations, in areas that work on the same objects
- *   search.c     all schedules of a pair, by states
- *   pairs.c      which pairs, to which bounds, in which order; what came of it
+ *   search.c     all schedules of a pair or triple, by states
+ *   pairs.c      which pairs and triples, to which bounds, in which order; what came of it
  *   explore.c    drawn and given schedules
  *   main.c       options, workers, the sum
  *
@@ -38,7 +38,7 @@
 #define MOVES_MAX 400u
 #define STEPS_MAX 4000000u	/* of a run: more is a failure */
 #define SOLO_MAX 1000000u	/* accesses without a stop: the fiber waits for another one */
-#define EVENTS_MAX 24u
+#define EVENTS_MAX 40u
 #define REFS 12u
 #define STATE_BYTES 40u
 
@@ -135,7 +135,8 @@ enum spec_kind { SPEC_NONE, SPEC_CELL, SPEC_QUEUE, SPEC_NAMES };
 enum event_op {
 	OP_LOAD, OP_SWAP, OP_CAS,
 	OP_SEND, OP_RECEIVE,
-	OP_CREATE, OP_UNLINK, OP_RMDIR, OP_LOOKUP, OP_RENAME, OP_EXCHANGE
+	OP_CREATE, OP_UNLINK, OP_RMDIR, OP_LOOKUP, OP_RENAME, OP_EXCHANGE,
+	OP_LEAVE, OP_DEATH	/* of who has a role */
 };
 
 #define NOT_ENDED UINT32_MAX
@@ -154,6 +155,7 @@ struct history {
 	enum spec_kind kind;
 	uint32_t clock, count;
 	uint32_t capacity;	/* of the queue */
+	uint32_t roles;	/* it is one to one */
 	struct event event[EVENTS_MAX];
 	uint8_t start[STATE_BYTES];
 };
@@ -167,10 +169,20 @@ uint32_t history_begin(struct history *h, unsigned fiber, enum event_op op);
 void history_end(struct history *h, uint32_t event, int32_t ret, int32_t result);
 void history_died(struct history *h, unsigned fiber);
 
+/* In the state of SPEC_QUEUE: the fiber that has the sender's role, + 1, and then the receiver's; 0: nobody does. */
+#define QUEUE_ROLES 30u
+
 /* Tags of names in the state of SPEC_NAMES: see linear.c. */
-enum name_id { NAME_A, NAME_B, NAME_C, NAME_D, NAME_X, NAMES_MAX };
-#define TAG_DIR 50	/* of the directory d that everybody holds; x is in it */
+enum name_id { NAME_A, NAME_B, NAME_C, NAME_D, NAME_X, NAME_E, NAME_F, NAME_Y, NAME_Z, NAMES_MAX };
+#define DIRS 3u
+#define TAG_DIR 50	/* of the directories d, e and f, which everybody holds; x, y and z are in them */
 #define TAG_NEW_DIR 60	/* + fiber */
+
+/* Which of them the name is in; DIRS: the root. */
+static inline uint32_t name_dir(unsigned name)
+{
+	return name == NAME_X ? 0 : name == NAME_Y ? 1 : name == NAME_Z ? 2 : DIRS;
+}
 
 /* ---- the world; world.c ---- */
 
@@ -225,7 +237,9 @@ struct op {
 struct area {
 	const char *name;
 	enum spec_kind kind;
+	uint32_t leading;	/* pairs have one of the first so many operations; 0: any */
 	int ordered;	/* the actors are not alike: pairs both ways round */
+	const char *const *triples;	/* "a+b+c", of actors 0, 1 and 2, then NULL: these instead of pairs; NULL: all pairs */
 	int extents;
 	int may_wait;	/* renames of directories: the documented exception */
 	void (*prepare)(struct world *w);
@@ -233,8 +247,9 @@ struct area {
 	const struct op *ops;	/* ends with name NULL */
 };
 
-extern const struct area area_ref, area_cell, area_export, area_memory, area_queue, area_spsc, area_names,
-	area_nodes, area_frozen, area_files;
+extern const struct area area_ref, area_cell, area_export, area_memory, area_queue, area_spsc, area_holder,
+	area_sender_left, area_sender_begun, area_sender_filled, area_receiver_left, area_receiver_begun,
+	area_receiver_emptied, area_names, area_across, area_nodes, area_frozen, area_files;
 
 /* With that many actors. */
 struct world *world_new(const struct area *area, uint32_t actors);
@@ -290,7 +305,7 @@ enum search_end { SEARCH_WHOLE, SEARCH_LATE, SEARCH_FAILED };
 
 extern struct totals *totals;
 
-/* All schedules of the pair in w->program within this level. */
+/* All schedules of the pair or triple in w->program within this level. */
 enum search_end search_level(struct world *w, const struct level *level, const struct limits *limits, const char *name);
 
 /* How many different ends the last level had, and the sum of their hashes. */
@@ -332,9 +347,10 @@ struct at {	/* where a worker is, should it fault */
 	uint64_t states;	/* at the last alarm */
 };
 
-struct pair {
+struct pair {	/* or triple */
 	const struct area *area;
-	const struct op *a, *b;
+	const struct op *op[ACTORS_MAX];	/* of each actor */
+	uint32_t actors;
 	char name[80];
 };
 

@@ -3,6 +3,7 @@
  * Linearizability: a search for an order of the operations, each between its call and its return, in which a sequential
  * cell, queue or directory gives the same results (Wing and Gong, 1993), with a memory of positions already tried.
  *
+ * One-to-one queues have roles: the first call takes one, leaving and recovery give it up, and -EBUSY needs another holder.
  * An operation whose caller died took effect before its death (of names: before the end of recovery), or never.
  *
  * Names are not all atomic, and promise no more than this:
@@ -10,10 +11,10 @@
  *              entry, else the new one is taken back, if that is still the same, and the rename begins again
  *   exchange   the same, with the other entry put in the old place; if the new entry is gone, too, what it displaced gets
  *              the old name if that is free (and the exchange is done), or its own if that is, or one that is not looked at
- *              it judges the kinds of both from one look at each, so EISDIR and ENOTDIR may mix two moments
- *   rmdir      may say "not empty" or "busy" while another operation on that directory is under way
- * State of names: tag[5], entry[5] (which event made it, 255: there from the start), removed (of d), and for each fiber
- * what its rename remembers.
+ *   rmdir      may say "not empty" or "busy" while another operation on that directory is under way; so may a rename of a
+ *              directory that it replaces
+ * State of names: tag and entry of each (which event made it, 255: there from the start), removed (of d, e and f), and for
+ * each fiber what its rename remembers.
  */
 #include <errno.h>
 
@@ -21,9 +22,9 @@
 
 #define DONE 255u
 #define SEEN 4096u
-#define ENTRY 5u
-#define REMOVED 10u
-#define SCRATCH 11u	/* + MEM_BYTES * fiber */
+#define ENTRY NAMES_MAX
+#define REMOVED (2u * NAMES_MAX)
+#define SCRATCH (REMOVED + DIRS)	/* + MEM_BYTES * fiber */
 
 struct position {
 	uint8_t state[STATE_BYTES];
@@ -65,23 +66,42 @@ static int step_cell(uint8_t *s, const struct event *e, uint8_t *stage)
 	return 0;
 }
 
-static int step_queue(uint8_t *s, const struct event *e, uint8_t *stage, uint32_t capacity)
+/* Of a one-to-one queue, the caller first takes the role, unless another one has it.  Who is dead has it until recovered. */
+static int step_role(uint8_t *s, const struct event *e, uint8_t *stage)
+{
+	uint8_t me = (uint8_t)(e->fiber + 1);
+
+	if (e->op == OP_LEAVE || e->op == OP_DEATH) {
+		for (uint32_t side = 0; side < 2; side++)
+			if (s[QUEUE_ROLES + side] == me)
+				s[QUEUE_ROLES + side] = 0;
+		*stage = DONE;
+		return 1;
+	}
+	s += QUEUE_ROLES + (e->op == OP_RECEIVE);
+	*stage = *s && *s != me ? DONE : 1;
+	if (*stage == DONE)
+		return returned(e, -EBUSY, 0);
+	*s = me;
+	return 1;
+}
+
+static int step_queue(const struct history *h, uint8_t *s, const struct event *e, uint8_t *stage)
 {
 	int32_t first = s[1];
 
+	if (h->roles && !*stage)
+		return step_role(s, e, stage);
 	*stage = DONE;
-	/* The role is another living client's: nothing happened. */
-	if (!e->pending && e->ret == -EBUSY)
-		return 1;
 	if (e->op == OP_SEND) {
-		if (s[0] == capacity)
+		if (s[0] == h->capacity)
 			return returned(e, -EAGAIN, 0);
 		s[1 + s[0]++] = (uint8_t)e->arg;
 		return returned(e, 0, 0);
 	}
 	if (!s[0])
 		return returned(e, -EAGAIN, 0);
-	memmove(s + 1, s + 2, STATE_BYTES - 2);
+	memmove(s + 1, s + 2, h->capacity);
 	s[0]--;
 	return returned(e, 0, first);
 }
@@ -89,6 +109,39 @@ static int step_queue(uint8_t *s, const struct event *e, uint8_t *stage, uint32_
 static int is_dir(uint8_t tag)
 {
 	return tag >= TAG_DIR;
+}
+
+/* Is the name in a directory that is removed? */
+static int in_removed(const uint8_t *s, unsigned name)
+{
+	return name_dir(name) < DIRS && s[REMOVED + name_dir(name)];
+}
+
+static int has_names(const uint8_t *s, uint8_t tag)
+{
+	for (unsigned n = 0; n < NAMES_MAX; n++)
+		if (s[n] && name_dir(n) < DIRS && name_dir(n) + TAG_DIR == tag)
+			return 1;
+	return 0;
+}
+
+static void set_removed(uint8_t *s, uint8_t tag, uint8_t removed)
+{
+	if (tag >= TAG_DIR && tag < TAG_DIR + DIRS)
+		s[REMOVED + tag - TAG_DIR] = removed;
+}
+
+/* Is the directory the one that the name is in, or above that? */
+static int is_above(const uint8_t *s, uint8_t tag, unsigned name, uint32_t depth)
+{
+	if (!is_dir(tag) || name_dir(name) == DIRS || depth > DIRS)
+		return 0;
+	if (name_dir(name) + TAG_DIR == tag)
+		return 1;
+	for (unsigned n = 0; n < NAMES_MAX; n++)
+		if (s[n] == name_dir(name) + TAG_DIR && is_above(s, tag, n, depth + 1))
+			return 1;
+	return 0;
 }
 
 /* Is some other event on directory d under way at the same time? */
@@ -130,23 +183,24 @@ static int step_rename(uint8_t *s, const struct event *e, uint8_t *stage, uint8_
 	}
 	if (*stage == 1) {
 		*stage = DONE;
-		if ((exchange && !to) || (e->b == NAME_X && s[REMOVED]))
+		if ((exchange && !to) || in_removed(s, e->b))
 			return returned(e, -ENOENT, 0);
 		/* Tags stand for inodes: two names of one, and nothing is to be done. */
 		if (from == to && s[e->a] == to)
 			return returned(e, 0, 0);
 		/* Into itself; which of the reasons comes first is nobody's promise. */
-		if (from == TAG_DIR && e->b == NAME_X)
-			return returned(e, -EINVAL, 0) || (to && !is_dir(to) && returned(e, -ENOTDIR, 0));
+		if (exchange && is_above(s, to, e->a, 0))
+			return returned(e, -EINVAL, 0);
+		if (is_above(s, from, e->b, 0))
+			return returned(e, -EINVAL, 0) || (to && !exchange && !is_dir(to) && returned(e, -ENOTDIR, 0));
 		if (to && !exchange) {
 			if (is_dir(from) && !is_dir(to))
 				return returned(e, -ENOTDIR, 0);
 			if (!is_dir(from) && is_dir(to))
 				return returned(e, -EISDIR, 0);
-			if (to == TAG_DIR && s[NAME_X])
+			if (has_names(s, to))
 				return returned(e, -ENOTEMPTY, 0);
-			if (to == TAG_DIR)
-				s[REMOVED] = 1;
+			set_removed(s, to, 1);
 		}
 		mem[MEM_TAG] = to;
 		mem[MEM_ENTRY] = s[ENTRY + e->b];
@@ -169,7 +223,7 @@ static int step_rename(uint8_t *s, const struct event *e, uint8_t *stage, uint8_
 			s[ENTRY + e->b] = mem[MEM_ENTRY];
 		}
 	} else if (exchange && s[ENTRY + e->b] != id) {
-		if (s[e->a]) {
+		if (s[e->a] || in_removed(s, e->a)) {
 			*stage = 3;
 			return 1;
 		}
@@ -181,8 +235,8 @@ static int step_rename(uint8_t *s, const struct event *e, uint8_t *stage, uint8_
 	} else if (s[ENTRY + e->b] == id) {
 		s[e->b] = mem[MEM_TAG];
 		s[ENTRY + e->b] = mem[MEM_ENTRY];
-		if (mem[MEM_TAG] == TAG_DIR && !exchange)
-			s[REMOVED] = 0;
+		if (!exchange)
+			set_removed(s, mem[MEM_TAG], 0);
 	}
 	memset(mem, 0, MEM_BYTES);
 	*stage = 0;	/* of one that died, too: it may have begun again before */
@@ -201,7 +255,7 @@ static int step_names(const struct history *h, uint8_t *s, const struct event *e
 	case OP_LOOKUP:
 		return was ? returned(e, 0, was) : returned(e, -ENOENT, 0);
 	case OP_CREATE:
-		if (e->a == NAME_X && s[REMOVED])
+		if (in_removed(s, e->a))
 			return returned(e, -ENOENT, 0);
 		if (was)
 			return returned(e, -EEXIST, 0);
@@ -221,10 +275,9 @@ static int step_names(const struct history *h, uint8_t *s, const struct event *e
 			return returned(e, -ENOENT, 0);
 		if (!is_dir(was))
 			return returned(e, -ENOTDIR, 0);
-		if (was == TAG_DIR && s[NAME_X])
+		if (has_names(s, was))
 			return returned(e, -ENOTEMPTY, 0);
-		if (was == TAG_DIR)
-			s[REMOVED] = 1;
+		set_removed(s, was, 1);
 		s[e->a] = 0;
 		s[ENTRY + e->a] = 0;
 		return returned(e, 0, 0);
@@ -239,10 +292,7 @@ static int excused(const struct history *h, const struct position *p, uint32_t i
 
 	if (h->kind != SPEC_NAMES || e->pending || p->stage[i] > 1)
 		return 0;
-	if (e->op == OP_RENAME || e->op == OP_EXCHANGE)
-		return (e->ret == -EBUSY || e->ret == -ENOTEMPTY || e->ret == -EISDIR || e->ret == -ENOTDIR) &&
-		       busy_around(h, e);
-	return e->op == OP_RMDIR && (e->ret == -ENOTEMPTY || e->ret == -EBUSY) && busy_around(h, e);
+	return (e->op == OP_RMDIR || e->op == OP_RENAME) && (e->ret == -ENOTEMPTY || e->ret == -EBUSY) && busy_around(h, e);
 }
 
 static int take_step(const struct history *h, struct position *p, uint32_t i)
@@ -253,7 +303,7 @@ static int take_step(const struct history *h, struct position *p, uint32_t i)
 	case SPEC_CELL:
 		return step_cell(p->state, e, &p->stage[i]);
 	case SPEC_QUEUE:
-		return step_queue(p->state, e, &p->stage[i], h->capacity);
+		return step_queue(h, p->state, e, &p->stage[i]);
 	case SPEC_NAMES:
 		return step_names(h, p->state, e, &p->stage[i]);
 	case SPEC_NONE:
@@ -331,7 +381,7 @@ int linear_check(const struct history *h)
 void linear_print(const struct history *h, FILE *to)
 {
 	static const char *const names[] = {"load", "swap", "cas", "send", "receive", "create", "unlink", "rmdir",
-					    "lookup", "rename", "exchange"};
+					    "lookup", "rename", "exchange", "leave", "death"};
 
 	for (uint32_t i = 0; i < h->count; i++) {
 		const struct event *e = &h->event[i];
@@ -343,9 +393,9 @@ void linear_print(const struct history *h, FILE *to)
 			fprintf(to, "%u] ", e->end);
 		fprintf(to, "fiber %u: %s", e->fiber, names[e->op]);
 		if (h->kind == SPEC_NAMES)
-			fprintf(to, " %c", "abcdx"[e->a]);
+			fprintf(to, " %c", "abcdxefyz"[e->a]);
 		if (e->op == OP_RENAME || e->op == OP_EXCHANGE)
-			fprintf(to, " %c", "abcdx"[e->b]);
+			fprintf(to, " %c", "abcdxefyz"[e->b]);
 		if (e->op == OP_CAS)
 			fprintf(to, " from %d", e->expected);
 		if (e->arg)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Interleavings of clients over one pool: every schedule with few preemptions and a death anywhere, for each pair of
- * operations that can touch the same word; then random ones for three clients.
+ * operations that can touch the same word, and for some triples; then random ones for three clients.
  *
- *   sched [--long] [--seconds N] [--jobs N] [--area NAME] [--pair AREA.A+B] [--random] [--stop] [--seed N]
+ *   sched [--long] [--seconds N] [--jobs N] [--area NAME] [--pair AREA.A+B[+C]] [--random] [--stop] [--seed N]
  *         [--verbose] [--every-access] [--no-states] [--compare] [--list]
- *   sched --replay 'AREA.A+B:MOVES' | 'AREA:seed=N'
+ *   sched --replay 'AREA.A+B[+C]:MOVES' | 'AREA:seed=N'
  *
  * After each schedule everything is finished and recovered; the checker must find nothing, no object may be left over,
  * and the history must be that of some sequential order.  Workers are processes, so that a fault ends one run and not the
@@ -22,7 +22,9 @@
 #include "interleave.h"
 
 const struct area *const areas[] = {&area_ref, &area_cell, &area_export, &area_memory, &area_queue, &area_spsc,
-					   &area_names, &area_nodes, &area_frozen, &area_files, NULL};
+					   &area_holder, &area_sender_left, &area_sender_begun, &area_sender_filled,
+					   &area_receiver_left, &area_receiver_begun, &area_receiver_emptied,
+					   &area_names, &area_across, &area_nodes, &area_frozen, &area_files, NULL};
 
 static struct shared *shared;
 
@@ -95,7 +97,7 @@ static void work_random(const struct options *o, double deadline)
 		n++;
 	while (seconds_now() < deadline && !shared->stop) {
 		uint32_t index = __atomic_fetch_add(&shared->next_area, 1, __ATOMIC_RELAXED) % n;
-		double slice = o->full ? 5 : 0.9, until = seconds_now() + slice;
+		double slice = o->full ? 5 : 0.5, until = seconds_now() + slice;
 		uint64_t failures = totals->failures;
 
 		if (o->area && strcmp(o->area, areas[index]->name))
@@ -205,7 +207,7 @@ static int replay(struct options *o, char *text)
 		o->pair = text;
 		if (!pair_at(o, 0, &pair))
 			return 2;
-		w = world_for(NULL, pair.area, 2);
+		w = world_for(NULL, pair.area, pair.actors);
 		pair_set(w, &pair);
 		explore_replay(w, colon + 1, text);
 	}
@@ -215,8 +217,8 @@ static int replay(struct options *o, char *text)
 
 static int usage(const char *name)
 {
-	fprintf(stderr, "usage: %s [--long] [--seconds N] [--jobs N] [--area NAME] [--pair AREA.A+B] [--random]"
-			" [--stop]\n           [--verbose] [--every-access] [--no-states] [--compare] [--list] [--seed N]\n       %s --replay 'AREA.A+B:MOVES' | 'AREA:seed=N'\n", name, name);
+	fprintf(stderr, "usage: %s [--long] [--seconds N] [--jobs N] [--area NAME] [--pair AREA.A+B[+C]] [--random]"
+			" [--stop]\n           [--verbose] [--every-access] [--no-states] [--compare] [--list] [--seed N]\n       %s --replay 'AREA.A+B[+C]:MOVES' | 'AREA:seed=N'\n", name, name);
 	return 2;
 }
 

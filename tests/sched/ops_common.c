@@ -62,6 +62,8 @@ void history_end(struct history *h, uint32_t event, int32_t ret, int32_t result)
 
 void history_died(struct history *h, unsigned fiber)
 {
+	uint32_t e;
+
 	for (uint32_t i = 0; i < h->count; i++)
 		if (h->event[i].fiber == fiber && h->event[i].end == NOT_ENDED) {
 			h->event[i].pending = 1;
@@ -69,4 +71,10 @@ void history_died(struct history *h, unsigned fiber)
 			if (h->kind != SPEC_NAMES)
 				h->event[i].end = h->clock++;
 		}
+	if (!h->roles)
+		return;
+	/* It has its roles until it is recovered, at some time before the end. */
+	REQUIRE(h->count < EVENTS_MAX);
+	e = h->count++;
+	h->event[e] = (struct event){.fiber = (uint8_t)fiber, .op = OP_DEATH, .begin = h->clock++, .end = NOT_ENDED};
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Areas names, nodes, frozen and files.  In the root directory: a (a fifo), d (a directory that everybody holds); b and c are free, and
+ * Areas names, across, nodes, frozen and files.  In the root directory: a (a fifo), d (a directory that everybody holds); b and c are free, and
  * share the first edge with a (the hash key is chosen so), so that creating them splits it.  x is in d.
+ * Area across: x is a fifo; directory e has another one, y; directory f is empty, z would be in it.
  *
  * A tag stands for an inode: of a fifo its permission bits.
  */
@@ -12,14 +13,19 @@
 #include "interleave.h"
 
 #define DIR_D 0u
+#define DIR_E 3u
+#define DIR_F 4u
 #define TAG_A 1
 #define TAG_LINK 2	/* of the heap object that link() names */
 
-static const char *const text[] = {"a", "b", "c", "d", "x"};
+static const char *const text[] = {"a", "b", "c", "d", "x", "e", "f", "y", "z"};
 
 static cxlshm_ref dir_of(struct world *w, unsigned me, enum name_id name)
 {
-	return name == NAME_X ? w->v.ref[me][DIR_D] : 0;
+	static const uint8_t at[DIRS] = {DIR_D, DIR_E, DIR_F};
+	uint32_t dir = name_dir(name);
+
+	return dir < DIRS ? w->v.ref[me][at[dir]] : 0;
 }
 
 static int gone(struct world *w, unsigned me)
@@ -37,8 +43,8 @@ static void prepare(struct world *w)
 		w->v.ref[i][DIR_D] = hand_over(w, OBSERVER, *d, i);
 	w->v.history.start[NAME_A] = TAG_A;
 	w->v.history.start[NAME_D] = TAG_DIR;
-	w->v.history.start[5 + NAME_A] = 255;
-	w->v.history.start[5 + NAME_D] = 255;
+	w->v.history.start[NAMES_MAX + NAME_A] = 255;
+	w->v.history.start[NAMES_MAX + NAME_D] = 255;
 }
 
 /* ---- one call, one event ---- */
@@ -174,7 +180,7 @@ static void leave_op(struct world *w, unsigned me)
 /* Every name must lead to something live, or nowhere. */
 static void observe(struct world *w)
 {
-	for (enum name_id n = NAME_A; n < NAMES_MAX; n++)
+	for (enum name_id n = NAME_A; n <= NAME_X; n++)
 		lookup(w, OBSERVER, n);
 }
 
@@ -189,6 +195,71 @@ static const struct op ops[] = {
 
 const struct area area_names = {
 	.name = "names", .kind = SPEC_NAMES, .may_wait = 1, .prepare = prepare, .observe = observe, .ops = ops,
+};
+
+/* ---- across: what changes places, or moves, between directories ---- */
+
+static void across_prepare(struct world *w)
+{
+	static const struct {
+		enum name_id name;
+		uint32_t row;
+	} dirs[] = {{NAME_E, DIR_E}, {NAME_F, DIR_F}};
+	static const enum name_id fifos[] = {NAME_X, NAME_Y};
+
+	prepare(w);
+	for (unsigned k = 0; k < 2; k++) {
+		int tag = TAG_DIR + (int)k + 1;
+		cxlshm_ref *d = &w->v.ref[OBSERVER][dirs[k].row];
+
+		MUST(cxlshm_mkdir(actor(w, OBSERVER), 0, text[dirs[k].name], (mode_t)tag, d));
+		for (unsigned i = 0; i < w->actors; i++)
+			w->v.ref[i][dirs[k].row] = hand_over(w, OBSERVER, *d, i);
+		w->v.history.start[dirs[k].name] = (uint8_t)tag;
+		w->v.history.start[NAMES_MAX + dirs[k].name] = 255;
+	}
+	for (unsigned k = 0; k < 2; k++) {
+		mode_t tag = TAG_A + 2 + k;
+
+		MUST(cxlshm_mknod(actor(w, OBSERVER), dir_of(w, OBSERVER, fifos[k]), text[fifos[k]], S_IFIFO | tag, NULL));
+		w->v.history.start[fifos[k]] = (uint8_t)tag;
+		w->v.history.start[NAMES_MAX + fifos[k]] = 255;
+	}
+}
+
+static void across_observe(struct world *w)
+{
+	for (enum name_id n = NAME_A; n < NAMES_MAX; n++)
+		lookup(w, OBSERVER, n);
+}
+
+OP(xch_ax, rename_to(w, me, NAME_A, NAME_X, CXLSHM_EXCHANGE))
+OP(xch_xa, rename_to(w, me, NAME_X, NAME_A, CXLSHM_EXCHANGE))
+OP(xch_xy, rename_to(w, me, NAME_X, NAME_Y, CXLSHM_EXCHANGE))
+OP(xch_xe, rename_to(w, me, NAME_X, NAME_E, CXLSHM_EXCHANGE))
+OP(xch_fx, rename_to(w, me, NAME_F, NAME_X, CXLSHM_EXCHANGE))
+OP(xch_dy, rename_to(w, me, NAME_D, NAME_Y, CXLSHM_EXCHANGE))
+OP(mv_df, rename_to(w, me, NAME_D, NAME_F, 0))
+OP(mv_dz, rename_to(w, me, NAME_D, NAME_Z, 0))
+OP(mv_xb, rename_to(w, me, NAME_X, NAME_B, 0))
+OP(mk_z, create(w, me, NAME_Z))
+OP(rm_y, unlink_name(w, me, NAME_Y))
+OP(rmdir_f, remove_dir(w, me, NAME_F))
+OP(look_x, lookup(w, me, NAME_X))
+OP(look_f, lookup(w, me, NAME_F))
+OP(clear, unlink_name(w, me, NAME_A); unlink_name(w, me, NAME_X); remove_dir(w, me, NAME_D))
+
+static const struct op across_ops[] = {
+	{"xch_ax", xch_ax_op}, {"xch_xa", xch_xa_op}, {"xch_xy", xch_xy_op}, {"xch_xe", xch_xe_op}, {"xch_fx", xch_fx_op},
+	{"xch_dy", xch_dy_op}, {"mv_df", mv_df_op}, {"mv_dz", mv_dz_op},
+	{"mv_ab", mv_ab_op}, {"mv_xb", mv_xb_op}, {"mk_x", mk_x_op}, {"mk_z", mk_z_op}, {"rm_a", rm_a_op}, {"rm_x", rm_x_op},
+	{"rm_y", rm_y_op}, {"rmdir_f", rmdir_f_op}, {"look_a", look_a_op}, {"look_x", look_x_op}, {"look_f", look_f_op},
+	{"clear", clear_op}, {"leave", leave_op}, {NULL, NULL},
+};
+
+const struct area area_across = {
+	.name = "across", .kind = SPEC_NAMES, .leading = 8, .may_wait = 1, .prepare = across_prepare, .observe = across_observe,
+	.ops = across_ops,
 };
 
 /* ---- nodes: a alone in an inner node, which goes with it, or gets more; frozen: the node's empty edges are ---- */

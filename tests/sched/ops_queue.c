@@ -1,31 +1,49 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Areas queue and spsc: a queue of two places with one reference in it.
+ * Areas queue, spsc and holder: a queue of two places with one reference in it.
+ *
+ * Areas sender_* and receiver_*: a one-to-one queue whose sender, or receiver, is gone: it left, or died in a call, and is
+ * not recovered.  Actors 0 and 1 are its heirs, actor 2 has the other role.  Of who left, actor 1 has the slot.
  */
 #include <errno.h>
 
+#include "queue.h"
 #include "interleave.h"
 
 #define CAPACITY 2u
 #define QUEUE 0u
 #define FIRST 1u
-#define ITEMS 5u	/* references at hand for sending */
+#define ITEMS 7u	/* references at hand for sending */
+#define TAG_OBSERVER 90
+#define TAG_GHOST 70	/* of what passes before the fibers run, and what is in the queue then */
+#define GHOST ACTORS_MAX	/* who is gone has the handle of the first recoverer, and its number in the history: the next one */
+#define GHOST_FIBER (GHOST + 1)
+
+static void make_queue(struct world *w, unsigned flags)
+{
+	MUST(cxlshm_queue_create(actor(w, OBSERVER), CAPACITY, flags, &w->v.ref[OBSERVER][QUEUE]));
+	w->v.history.capacity = CAPACITY;
+	w->v.history.roles = flags & CXLSHM_SPSC;
+	w->v.ref[OBSERVER][FIRST] = tagged(w, OBSERVER, TAG_OBSERVER, 40);
+}
+
+static void take_part(struct world *w, unsigned me)
+{
+	w->v.ref[me][QUEUE] = hand_over(w, OBSERVER, w->v.ref[OBSERVER][QUEUE], me);
+	for (unsigned k = 0; k < ITEMS; k++)
+		w->v.ref[me][FIRST + k] = tagged(w, me, (int)(10 * (me + 1) + k), 40);
+}
 
 static void prepare(struct world *w, unsigned flags)
 {
-	cxlshm_ref *seen = &w->v.ref[OBSERVER][QUEUE];
-
-	MUST(cxlshm_queue_create(actor(w, OBSERVER), CAPACITY, flags, seen));
-	w->v.history.capacity = CAPACITY;
+	make_queue(w, flags);
 	w->v.history.start[0] = 1;
 	w->v.history.start[1] = 1;
-	for (unsigned i = 0; i < w->actors; i++) {
-		w->v.ref[i][QUEUE] = hand_over(w, OBSERVER, *seen, i);
-		for (unsigned k = 0; k < ITEMS; k++)
-			w->v.ref[i][FIRST + k] = tagged(w, i, (int)(10 * (i + 1) + k), 40);
-	}
+	for (unsigned i = 0; i < w->actors; i++)
+		take_part(w, i);
 	/* Who sends first has the role: actor 0 of an SPSC queue. */
 	MUST(cxlshm_queue_send(actor(w, 0), w->v.ref[0][QUEUE], tagged(w, 0, 1, 40)));
+	w->v.history.start[QUEUE_ROLES] = flags & CXLSHM_SPSC ? 1 : 0;
 }
 
 static void prepare_any(struct world *w)
@@ -40,10 +58,10 @@ static void prepare_one(struct world *w)
 
 static int gone(struct world *w, unsigned me)
 {
-	return w->pool[me]->own[w->cid[me]] != w->client[me];
+	return me != OBSERVER && w->pool[me]->own[w->cid[me]] != w->client[me];
 }
 
-static void send_op(struct world *w, unsigned me)
+static int send(struct world *w, unsigned me)
 {
 	struct history *h = &w->v.history;
 	cxlshm_ref *item = NULL;
@@ -53,8 +71,8 @@ static void send_op(struct world *w, unsigned me)
 	for (unsigned k = 0; k < ITEMS && !item; k++)
 		if (w->v.ref[me][FIRST + k])
 			item = &w->v.ref[me][FIRST + k];
-	if (gone(w, me) || !item)
-		return;
+	if (!item)
+		return -ENOENT;
 	e = history_begin(h, me, OP_SEND);
 	h->event[e].arg = tag_of(w, me, *item);
 	rc = cxlshm_queue_send(actor(w, me), w->v.ref[me][QUEUE], *item);
@@ -63,6 +81,7 @@ static void send_op(struct world *w, unsigned me)
 	history_end(h, e, rc, 0);
 	if (!rc)
 		*item = 0;
+	return rc;
 }
 
 static int receive(struct world *w, unsigned me)
@@ -79,6 +98,12 @@ static int receive(struct world *w, unsigned me)
 	if (!rc)
 		expect(w, "release", cxlshm_release(actor(w, me), ref), 0);
 	return rc;
+}
+
+static void send_op(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		(void)send(w, me);
 }
 
 static void receive_op(struct world *w, unsigned me)
@@ -107,22 +132,92 @@ static void pass_op(struct world *w, unsigned me)
 
 static void leave_op(struct world *w, unsigned me)
 {
-	if (!gone(w, me))
-		expect(w, "leave", cxlshm_leave(actor(w, me)), 0);
+	uint32_t e = 0;
+
+	if (gone(w, me))
+		return;
+	if (w->v.history.roles)
+		e = history_begin(&w->v.history, me, OP_LEAVE);
+	expect(w, "leave", cxlshm_leave(actor(w, me)), 0);
+	if (w->v.history.roles)
+		history_end(&w->v.history, e, 0, 0);
 }
 
-/* Drain it. */
+static void send_leave_op(struct world *w, unsigned me)
+{
+	send_op(w, me);
+	leave_op(w, me);
+}
+
+static void receive_leave_op(struct world *w, unsigned me)
+{
+	receive_op(w, me);
+	leave_op(w, me);
+}
+
+/* One of those who live can go on with it: the observer, unless one of the others has the role. */
+static unsigned goes_on(struct world *w, int (*step)(struct world *w, unsigned me), int *rc)
+{
+	unsigned who = OBSERVER;
+
+	*rc = step(w, who);
+	for (unsigned i = 0; *rc == -EBUSY && i < w->actors; i++)
+		if (!(w->who_died & 1u << i) && !gone(w, i))
+			*rc = step(w, who = i);
+	if (*rc == -EBUSY)
+		world_fail(w, "a role has no heir");
+	return who;
+}
+
+/* While nobody dies, of those who want a role that nobody living has one gets it. */
+static void somebody_took(struct world *w, enum event_op op)
+{
+	const struct history *h = &w->v.history;
+	uint8_t had = h->start[QUEUE_ROLES + (op == OP_RECEIVE)];
+	int tried = 0, took = 0;
+
+	for (uint32_t i = 0; i < h->count; i++)
+		if (h->event[i].op == op) {
+			tried = 1;
+			took |= h->event[i].ret != -EBUSY;
+		}
+	if (!w->deaths && tried && !took && (!had || had > ACTORS_MAX))
+		world_fail(w, "nobody took a role that was free");
+}
+
+/* Drain it; and something more must go through it. */
 static void observe(struct world *w)
 {
-	for (uint32_t i = 0; i <= CAPACITY; i++)
-		if (receive(w, OBSERVER))
+	unsigned receiver;
+	int rc;
+
+	if (w->v.history.roles) {
+		somebody_took(w, OP_SEND);
+		somebody_took(w, OP_RECEIVE);
+	}
+	receiver = goes_on(w, receive, &rc);
+	for (uint32_t i = 0; !rc; i++) {
+		if (i == CAPACITY) {
+			world_fail(w, "the queue gives more than fits into it");
 			return;
-	world_fail(w, "the queue gives more than fits into it");
+		}
+		rc = receive(w, receiver);
+	}
+	(void)goes_on(w, send, &rc);
+	if (rc && rc != -ENOENT)
+		world_fail(w, "nothing can be sent on the empty queue: %s", strerror(-rc));
+	else if (!rc && receive(w, receiver))
+		world_fail(w, "what was sent last does not arrive");
 }
 
 static const struct op ops[] = {
 	{"send", send_op}, {"receive", receive_op}, {"send2", send2_op}, {"receive2", receive2_op},
 	{"pass", pass_op}, {"leave", leave_op}, {NULL, NULL},
+};
+
+static const struct op role_ops[] = {
+	{"send", send_op}, {"receive", receive_op}, {"send2", send2_op}, {"receive2", receive2_op},
+	{"pass", pass_op}, {"leave", leave_op}, {"send_leave", send_leave_op}, {"receive_leave", receive_leave_op}, {NULL, NULL},
 };
 
 const struct area area_queue = {
@@ -132,3 +227,159 @@ const struct area area_queue = {
 const struct area area_spsc = {
 	.name = "spsc", .kind = SPEC_QUEUE, .ordered = 1, .prepare = prepare_one, .observe = observe, .ops = ops,
 };
+
+/* ---- succession: actor 0 has the sender's role, and goes or dies ---- */
+
+static const char *const holder_triples[] = {
+	"leave+send+send", "leave+send+pass", "leave+pass+pass", "send_leave+send+pass", "send+send+send", "send+send+receive",
+	"send+pass+pass", NULL,
+};
+
+const struct area area_holder = {
+	.name = "holder", .kind = SPEC_QUEUE, .ordered = 1, .triples = holder_triples, .prepare = prepare_one, .observe = observe,
+	.ops = role_ops,
+};
+
+/* ---- succession: who had the role is gone before they run ---- */
+
+enum went { LEFT, BEGUN, STORED };
+
+/* As it is left by somebody who died in queue_send() or _receive(): the position begun, or the cell written, too. */
+static void die_in_call(struct world *w, struct client *c, cxlshm_ref queue_ref, struct root_fmt *row, enum queue_side side,
+			enum went went)
+{
+	uint64_t position, mine = a64_load_relaxed(&row->object);
+	struct cell_fmt *cell;
+	struct stamped seen;
+	struct queue queue;
+	struct redo_fmt *r;
+	struct a64 *begun;
+
+	MUST(queue_at(c->pool, cxlshm_id((struct cxlshm_client *)c, queue_ref), &queue));
+	begun = side == QUEUE_SENDER ? &queue.q->tail : &queue.q->head;
+	position = a64_load_relaxed(begun);
+	cell = queue.cells + position % CAPACITY;
+	seen = a128_load_acquire(&cell->word);
+	if (mine)
+		ref_expose(c, mine);
+	r = redo_begin(c, REDO_EXCHANGE);
+	r->word = off_of(c->pool, &cell->word);
+	r->loc = off_of(c->pool, &row->object);
+	r->object = seen.value;
+	redo_seal(c, r);
+	a64_store_release(begun, position + 1);
+	if (went == STORED)
+		era_store(c, &cell->word, seen.stamp, mine);
+	standins_drop_locks(w->pool[GHOST]->heap_fd);
+	w->pool[GHOST]->own[c->cid] = NULL;
+	w->pool[GHOST]->claimed[c->cid] = 0;
+	free(c);
+}
+
+static cxlshm_ref ghost_gets(struct world *w, struct cxlshm_client *ghost, cxlshm_ref ref)
+{
+	cxlshm_ref copy = 0, out = 0;
+	uint64_t token;
+
+	MUST(cxlshm_attach(actor(w, OBSERVER), ref, &copy));
+	MUST(cxlshm_export(actor(w, OBSERVER), copy, &token));
+	MUST(cxlshm_import(ghost, token, &out));
+	return out;
+}
+
+static cxlshm_ref ghost_item(struct world *w, struct cxlshm_client *ghost, int tag)
+{
+	cxlshm_ref ref = tagged(w, OBSERVER, tag, 40), out = ghost_gets(w, ghost, ref);
+
+	MUST(cxlshm_release(actor(w, OBSERVER), ref));
+	return out;
+}
+
+static void transfer(struct cxlshm_client *from, cxlshm_ref from_queue, cxlshm_ref item, struct cxlshm_client *to, cxlshm_ref to_queue)
+{
+	cxlshm_ref ref;
+
+	MUST(cxlshm_queue_send(from, from_queue, item));
+	MUST(cxlshm_queue_receive(to, to_queue, &ref));
+	MUST(cxlshm_release(to, ref));
+}
+
+/* One has passed, so no position is the first one.  Then the receiver's queue is filled, or the sender's is empty. */
+static void prepare_gone(struct world *w, enum queue_side side, enum went went)
+{
+	struct cxlshm_client *ghost = actor(w, 1), *peer = actor(w, 2);
+	uint8_t *start = w->v.history.start;
+	cxlshm_ref queue, peers_queue;
+	struct root_fmt *row;
+
+	REQUIRE(w->actors == ACTORS_MAX);
+	make_queue(w, CXLSHM_SPSC);
+	take_part(w, 0);
+	take_part(w, 2);
+	peers_queue = w->v.ref[2][QUEUE];
+	if (went != LEFT)
+		MUST(cxlshm_join((struct cxlshm_pool *)w->pool[GHOST], "ghost", 0, &ghost));
+	queue = ghost_gets(w, ghost, w->v.ref[OBSERVER][QUEUE]);
+	start[QUEUE_ROLES + (side == QUEUE_SENDER ? QUEUE_RECEIVER : QUEUE_SENDER)] = 3;
+	if (went != LEFT) {
+		start[QUEUE_ROLES + side] = GHOST_FIBER + 1;
+		history_died(&w->v.history, GHOST_FIBER);
+	}
+	if (side == QUEUE_SENDER) {
+		transfer(ghost, queue, ghost_item(w, ghost, TAG_GHOST), peer, peers_queue);
+		row = root_of((struct client *)ghost, ghost_item(w, ghost, TAG_GHOST + 1));
+	} else {
+		transfer(peer, peers_queue, tagged(w, 2, TAG_GHOST, 40), ghost, queue);
+		for (int k = 1; k <= 2; k++) {
+			MUST(cxlshm_queue_send(peer, peers_queue, tagged(w, 2, TAG_GHOST + k, 40)));
+			start[k] = (uint8_t)(TAG_GHOST + k);
+		}
+		start[0] = 2;
+		MUST(root_take((struct client *)ghost, &row));
+	}
+	if (went == LEFT) {
+		struct cxlshm_client *heir;
+
+		MUST(cxlshm_leave(ghost));
+		MUST(cxlshm_join((struct cxlshm_pool *)w->pool[1], "actor", 0, &heir));
+		w->client[1] = (struct client *)heir;
+		REQUIRE(w->cid[1] == w->client[1]->cid);
+	} else {
+		die_in_call(w, (struct client *)ghost, queue, row, side, went);
+	}
+	if (went == STORED && side == QUEUE_SENDER) {
+		start[1] = TAG_GHOST + 1;
+		start[0] = 1;
+	} else if (went == STORED) {
+		start[1] = start[2];
+		start[0] = 1;
+	}
+	take_part(w, 1);
+}
+
+static const char *const sender_triples[] = {
+	"send+send+receive", "send+send+receive2", "send+send2+receive", "send2+send+receive", "send_leave+send+receive",
+	"send+leave+receive", NULL,
+};
+
+static const char *const receiver_triples[] = {
+	"receive+receive+send", "receive+receive+send2", "receive+receive2+send", "receive2+receive+send",
+	"receive_leave+receive+send", "receive+leave+send", NULL,
+};
+
+#define AREA(side, enumerator, how, went)                                                          \
+	static void prepare_##side##_##how(struct world *w)                                        \
+	{                                                                                          \
+		prepare_gone(w, enumerator, went);                                                 \
+	}                                                                                          \
+	const struct area area_##side##_##how = {                                                  \
+		.name = #side "_" #how, .kind = SPEC_QUEUE, .ordered = 1, .triples = side##_triples, \
+		.prepare = prepare_##side##_##how, .observe = observe, .ops = role_ops,            \
+	};
+
+AREA(sender, QUEUE_SENDER, left, LEFT)
+AREA(sender, QUEUE_SENDER, begun, BEGUN)
+AREA(sender, QUEUE_SENDER, filled, STORED)
+AREA(receiver, QUEUE_RECEIVER, left, LEFT)
+AREA(receiver, QUEUE_RECEIVER, begun, BEGUN)
+AREA(receiver, QUEUE_RECEIVER, emptied, STORED)

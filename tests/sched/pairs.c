@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The pairs of operations, and to which bounds each is run.
+ * The pairs of operations, and the triples, and to which bounds each is run.
  *
  * Levels are taken in turn, each over all pairs, so that the time goes to the small ones of all before the large ones of any.
  * A pair has a share of what is left, and what it does not need goes to the others; those that were late have a larger share
@@ -30,20 +30,50 @@ static const char *level_name(const struct level *level)
 	return to;
 }
 
+static int is_leading(const struct area *area, const struct op *op)
+{
+	return !area->triples && (!area->leading || op < area->ops + area->leading);
+}
+
+/* The operation whose name the text begins with, up to its end or a '+'. */
+static const struct op *op_named(const struct area *area, const char *text)
+{
+	size_t bytes = strcspn(text, "+");
+	const struct op *op = area->ops;
+
+	while (op->name && (strlen(op->name) != bytes || memcmp(op->name, text, bytes)))
+		op++;
+	REQUIRE(op->name);
+	return op;
+}
+
+static void take_triple(const struct area *area, const char *text, struct pair *out)
+{
+	*out = (struct pair){.area = area, .actors = ACTORS_MAX};
+	snprintf(out->name, sizeof(out->name), "%s.%s", area->name, text);
+	for (uint32_t i = 0; i < ACTORS_MAX; i++) {
+		REQUIRE(text);
+		out->op[i] = op_named(area, text);
+		text = strchr(text, '+');
+		text += text != NULL;
+	}
+}
+
 int pair_at(const struct options *o, uint32_t index, struct pair *out)
 {
 	for (const struct area *const *area = areas; *area; area++) {
 		if (o->area && strcmp(o->area, (*area)->name))
 			continue;
-		for (const struct op *a = (*area)->ops; a->name; a++)
+		for (const char *const *triple = (*area)->triples; triple && *triple; triple++) {
+			take_triple(*area, *triple, out);
+			if ((!o->pair || !strcmp(o->pair, out->name)) && !index--)
+				return 1;
+		}
+		for (const struct op *a = (*area)->ops; a->name && is_leading(*area, a); a++)
 			for (const struct op *b = (*area)->ordered ? (*area)->ops : a; b->name; b++) {
-				out->area = *area;
-				out->a = a;
-				out->b = b;
+				*out = (struct pair){.area = *area, .op = {a, b}, .actors = 2};
 				snprintf(out->name, sizeof(out->name), "%s.%s+%s", (*area)->name, a->name, b->name);
-				if (o->pair && strcmp(o->pair, out->name))
-					continue;
-				if (!index--)
+				if ((!o->pair || !strcmp(o->pair, out->name)) && !index--)
 					return 1;
 			}
 	}
@@ -63,9 +93,10 @@ static uint32_t pair_count(const struct options *o)
 
 void pair_set(struct world *w, const struct pair *pair)
 {
-	w->program_count[0] = w->program_count[1] = 1;
-	w->program[0][0] = pair->a;
-	w->program[1][0] = pair->b;
+	for (uint32_t i = 0; i < pair->actors; i++) {
+		w->program_count[i] = 1;
+		w->program[i][0] = pair->op[i];
+	}
 	memory_forget_lines();
 }
 
@@ -105,7 +136,7 @@ static void work_level(struct world *w, const struct options *o, const struct pa
 				r->whole[i] = 1;
 	}
 	if (o->verbose)
-		printf("%-24s %-18s %-6s %7.2f s %9llu states %7llu ends %6u words in conflict\n", pair->name,
+		printf("%-32s %-10s %-6s %7.2f s %9llu states %7llu ends %6u words in conflict\n", pair->name,
 		       level_name(&levels[level]), end == SEARCH_WHOLE ? "whole" : end == SEARCH_LATE ? "late" : "FAILED",
 		       seconds_now() - from, (unsigned long long)(totals->states - states), (unsigned long long)ends,
 		       memory_conflicts());
@@ -143,7 +174,7 @@ void pairs_work(struct shared *shared, const struct options *o, double deadline)
 			break;
 		/* Should it fault, it is not tried again; and nobody else tries it now. */
 		r->failed = 1;
-		w = world_for(w, pair.area, 2);
+		w = world_for(w, pair.area, pair.actors);
 		if (strcmp(was, pair.name))
 			pair_set(w, &pair);
 		work_level(w, o, &pair, r, level, share > 0.01 ? share : 0.01);
@@ -164,24 +195,25 @@ const char *pairs_where(const struct shared *shared)
 			whole[l] += shared->result[i].whole[l];
 	while (level + 1 < LEVELS && whole[level + 1])
 		level++;
-	snprintf(text, sizeof(text), "preemptions %s: %u pairs whole", level_name(&levels[level]), whole[level]);
+	snprintf(text, sizeof(text), "preemptions %s: %u whole", level_name(&levels[level]), whole[level]);
 	return text;
 }
 
-static void count_area(const struct shared *shared, const struct options *o, const char *area, unsigned *count)
+/* Of an area, or of all that have so many actors. */
+static void count(const struct shared *shared, const struct options *o, const char *area, uint32_t actors, unsigned *n)
 {
 	struct pair pair;
 
-	memset(count, 0, (LEVELS + 2) * sizeof(*count));
+	memset(n, 0, (LEVELS + 2) * sizeof(*n));
 	for (uint32_t i = 0; pair_at(o, i, &pair); i++) {
 		const struct result *r = &shared->result[i];
 
-		if (area && strcmp(area, pair.area->name))
+		if (area ? strcmp(area, pair.area->name) != 0 : actors != pair.actors)
 			continue;
-		count[0]++;
-		count[1] += r->disjoint;
+		n[0]++;
+		n[1] += r->disjoint;
 		for (unsigned l = 0; l < LEVELS; l++)
-			count[2 + l] += r->whole[l] || (r->disjoint && !levels[l].deaths);
+			n[2 + l] += r->whole[l] || (r->disjoint && !levels[l].deaths);
 	}
 }
 
@@ -198,7 +230,7 @@ static void say_rest(const struct shared *shared, const struct options *o)
 			if (r->whole[l] && levels[l].deaths < 2 && best[levels[l].deaths] < (int)levels[l].preemptions)
 				best[levels[l].deaths] = (int)levels[l].preemptions;
 		if (best[0] < wanted[0] || best[1] < wanted[1])
-			printf("  not whole: %-24s preemptions %d, beside a death %d%s\n", pair.name, best[0], best[1],
+			printf("  not whole: %-32s preemptions %d, beside a death %d%s\n", pair.name, best[0], best[1],
 			       r->failed ? ", failed" : "");
 	}
 }
@@ -207,26 +239,28 @@ void pairs_summary(const struct shared *shared, const struct options *o)
 {
 	unsigned n[LEVELS + 2];
 
-	printf("  pairs run whole with so many preemptions, beside so many deaths\n  %-8s %6s %9s", "area", "pairs",
-	       "disjoint");
+	printf("  pairs, or triples (3), run whole with so many preemptions, beside so many deaths\n  %-18s %6s %9s", "area",
+	       "pairs", "disjoint");
 	for (unsigned l = 0; l < LEVELS; l++)
 		printf(" %9s", level_name(&levels[l]));
 	printf("\n");
 	for (const struct area *const *area = areas; *area; area++) {
-		count_area(shared, o, (*area)->name, n);
+		count(shared, o, (*area)->name, 0, n);
 		if (!n[0])
 			continue;
-		printf("  %-8s %6u %9u", (*area)->name, n[0], n[1]);
+		printf("  %-16s%2s %6u %9u", (*area)->name, (*area)->triples ? "3" : "", n[0], n[1]);
 		for (unsigned l = 0; l < LEVELS; l++)
 			printf(" %9u", n[2 + l]);
 		printf("\n");
 	}
 	if (o->full)
 		say_rest(shared, o);
-	count_area(shared, o, NULL, n);
-	printf("sched: %u pairs, %u disjoint; whole with 2 preemptions %u, 3: %u, any: %u;"
-	       " beside a death at any step 0: %u, 1: %u, 2: %u, any: %u; two deaths 0: %u, 1: %u\n",
-	       n[0], n[1], n[3], n[4], n[7], n[5], n[6], n[8], n[12], n[10], n[11]);
+	for (uint32_t actors = 2; actors <= ACTORS_MAX; actors++) {
+		count(shared, o, NULL, actors, n);
+		printf("sched: %u %s, %u disjoint; whole with 2 preemptions %u, 3: %u, any: %u;"
+		       " beside a death at any step 0: %u, 1: %u, 2: %u, any: %u; two deaths 0: %u, 1: %u\n",
+		       n[0], actors == 2 ? "pairs" : "triples", n[1], n[3], n[4], n[7], n[5], n[6], n[8], n[12], n[10], n[11]);
+	}
 }
 
 /* ---- with and without reduction ---- */
@@ -235,7 +269,8 @@ int pairs_compare(const struct options *o)
 {
 	static const char *const small[] = {
 		"ref.attach+attach", "ref.attach+detach", "ref.detach+detach", "cell.load+swap", "cell.store+clear",
-		"export.import0+import0", "queue.send+send", "spsc.send+receive", "memory.free+free", "names.mk_a+rm_a",
+		"export.import0+import0", "queue.send+send", "spsc.send+receive", "memory.free+free", "sender_left.send+send+receive",
+		"sender_begun.send+send+receive", "names.mk_a+rm_a",
 		"names.look_a+mv_ab", "files.create+unlink"};
 	/* Every access and no memory of states: only where that comes to an end. */
 	static const struct level bounds[] = {{1, 0}, {2, 0}, {0, 1}, {1, 1}};
@@ -250,7 +285,7 @@ int pairs_compare(const struct options *o)
 		one.pair = small[i];
 		if ((o->pair && strcmp(o->pair, small[i])) || !pair_at(&one, 0, &pair))
 			continue;
-		w = world_for(w, pair.area, 2);
+		w = world_for(w, pair.area, pair.actors);
 		for (unsigned b = 0; b < sizeof(bounds) / sizeof(*bounds); b++) {
 			uint64_t ends[3] = {0}, sum[3] = {0};
 			double took[3] = {0};
@@ -276,7 +311,7 @@ int pairs_compare(const struct options *o)
 					compared++;
 					differ |= ends[mode] != ends[0] || sum[mode] != sum[0];
 				}
-			printf("%-24s %-18s", pair.name, level_name(&bounds[b]));
+			printf("%-32s %-10s", pair.name, level_name(&bounds[b]));
 			for (int mode = 0; mode < 3; mode++) {
 				if (end[mode] == SEARCH_WHOLE)
 					printf("  %4llu ends %08x %6.2f s", (unsigned long long)ends[mode],
