@@ -146,7 +146,7 @@ struct event {
 	uint8_t pending;	/* its caller died: it took effect or not */
 	uint8_t blind;	/* it does not say what it found */
 	uint8_t a, b;	/* names */
-	int32_t arg, expected;	/* tags */
+	int32_t arg, expected;	/* tags; of a rename, 1: not to replace anything */
 	int32_t ret, result;	/* error, tag */
 	uint32_t begin, end;
 };
@@ -249,7 +249,7 @@ struct area {
 
 extern const struct area area_ref, area_cell, area_export, area_memory, area_queue, area_spsc, area_holder,
 	area_sender_left, area_sender_begun, area_sender_filled, area_receiver_left, area_receiver_begun,
-	area_receiver_emptied, area_names, area_across, area_nodes, area_frozen, area_files;
+	area_receiver_emptied, area_join, area_names, area_across, area_nodes, area_frozen, area_files;
 
 /* With that many actors. */
 struct world *world_new(const struct area *area, uint32_t actors);

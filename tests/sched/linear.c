@@ -185,6 +185,8 @@ static int step_rename(uint8_t *s, const struct event *e, uint8_t *stage, uint8_
 		*stage = DONE;
 		if ((exchange && !to) || in_removed(s, e->b))
 			return returned(e, -ENOENT, 0);
+		if (e->expected && to)	/* it is not to replace anything */
+			return returned(e, -EEXIST, 0);
 		/* Tags stand for inodes: two names of one, and nothing is to be done. */
 		if (from == to && s[e->a] == to)
 			return returned(e, 0, 0);
@@ -398,6 +400,8 @@ void linear_print(const struct history *h, FILE *to)
 			fprintf(to, " %c", "abcdxefyz"[e->b]);
 		if (e->op == OP_CAS)
 			fprintf(to, " from %d", e->expected);
+		if (e->op == OP_RENAME && e->expected)
+			fprintf(to, " unless it exists");
 		if (e->arg)
 			fprintf(to, " arg %d", e->arg);
 		if (e->pending)

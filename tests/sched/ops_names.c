@@ -136,6 +136,7 @@ static void rename_to(struct world *w, unsigned me, enum name_id a, enum name_id
 	if (gone(w, me))
 		return;
 	e = begin(w, me, flags & CXLSHM_EXCHANGE ? OP_EXCHANGE : OP_RENAME, a, b, 0);
+	w->v.history.event[e].expected = flags & CXLSHM_NOREPLACE ? 1 : 0;
 	end(w, e, cxlshm_rename(actor(w, me), dir_of(w, me, a), text[a], dir_of(w, me, b), text[b], flags));
 }
 
@@ -241,7 +242,7 @@ OP(xch_fx, rename_to(w, me, NAME_F, NAME_X, CXLSHM_EXCHANGE))
 OP(xch_dy, rename_to(w, me, NAME_D, NAME_Y, CXLSHM_EXCHANGE))
 OP(mv_df, rename_to(w, me, NAME_D, NAME_F, 0))
 OP(mv_dz, rename_to(w, me, NAME_D, NAME_Z, 0))
-OP(mv_xb, rename_to(w, me, NAME_X, NAME_B, 0))
+OP(mv_xb, rename_to(w, me, NAME_X, NAME_B, CXLSHM_NOREPLACE))
 OP(mk_z, create(w, me, NAME_Z))
 OP(rm_y, unlink_name(w, me, NAME_Y))
 OP(rmdir_f, remove_dir(w, me, NAME_F))
@@ -390,8 +391,47 @@ static void unlink_named(struct world *w, unsigned me)
 		must_be(w, "unlink", cxlshm_unlink(actor(w, me), 0, "named"), -ENOENT, 0);
 }
 
+/* Extended attributes of a: another object each time, that a cell of the inode holds. */
+static void set_xattr(struct world *w, unsigned me)
+{
+	char value = (char)('0' + me);
+
+	if (!gone(w, me))
+		must_be(w, "setxattr", cxlshm_setxattr(actor(w, me), w->v.ref[me][2], "user.k", &value, 1, 0), 0, 0);
+}
+
+static void add_xattr(struct world *w, unsigned me)
+{
+	char name[] = {'u', 's', 'e', 'r', '.', (char)('0' + me), 0}, value = 0;
+
+	if (gone(w, me))
+		return;
+	must_be(w, "setxattr", cxlshm_setxattr(actor(w, me), w->v.ref[me][2], name, name, 1, 0), 0, 0);
+	/* Nobody else touches this one. */
+	if (cxlshm_getxattr(actor(w, me), w->v.ref[me][2], name, &value, 1) != 1 || value != name[0])
+		world_fail(w, "an attribute that was set is lost");
+}
+
+static void get_xattr(struct world *w, unsigned me)
+{
+	char value = 0;
+	int64_t bytes;
+
+	if (gone(w, me))
+		return;
+	bytes = cxlshm_getxattr(actor(w, me), w->v.ref[me][2], "user.k", &value, 1);
+	if (bytes != -ENODATA && (bytes != 1 || value < '0' || value >= (char)('0' + ACTORS_MAX)))
+		world_fail(w, "an attribute is %lld bytes, the first %d", (long long)bytes, value);
+}
+
+static void remove_xattr(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		must_be(w, "removexattr", cxlshm_removexattr(actor(w, me), w->v.ref[me][2], "user.k"), -ENODATA, 0);
+}
+
 static const struct op file_ops[] = {
-	{"create", file_make}, {"unlink", file_remove}, {"link", link_fifo}, {"link_heap", link_heap},
+	{"setx", set_xattr}, {"addx", add_xattr}, {"getx", get_xattr}, {"rmx", remove_xattr}, {"create", file_make}, {"unlink", file_remove}, {"link", link_fifo}, {"link_heap", link_heap},
 	{"unlink_b", unlink_b}, {"unlink_a", unlink_a}, {"look_named", look_named}, {"unlink_named", unlink_named},
 	{NULL, NULL},
 };

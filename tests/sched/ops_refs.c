@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Areas ref, cell, export and memory: counts, cells, exports, blocks and segments.
+ * Areas ref, cell, export, memory and join: counts, cells, exports, blocks and segments, slots.
  */
 #include <errno.h>
 
@@ -412,4 +412,55 @@ static const struct op memory_ops[] = {
 
 const struct area area_memory = {
 	.name = "memory", .ordered = 1, .prepare = memory_prepare, .ops = memory_ops,
+};
+
+/* ---- join: slots are claimed, left, and those of the dead recovered.  Two are free that nobody had yet ---- */
+
+static void join_prepare(struct world *w)
+{
+	(void)w;
+}
+
+/* Each has its slot, and nobody else has it, until it leaves. */
+static struct cxlshm_client *join_one(struct world *w, unsigned me)
+{
+	struct cxlshm_client *client = NULL;
+
+	if (expect(w, "join", cxlshm_join((struct cxlshm_pool *)w->pool[me], "another", 0, &client), -EUSERS))
+		return NULL;
+	w->v.token[me] = cxlshm_client_id(client);
+	for (unsigned i = 0; i < w->actors; i++)
+		if (!(w->who_died & 1u << i) && (w->cid[i] == w->v.token[me] ? !gone(w, i) :
+						 i != me && w->v.token[i] == w->v.token[me]))
+			world_fail(w, "two living clients have slot %llu", (unsigned long long)w->v.token[me]);
+	return client;
+}
+
+static void join_op(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		(void)join_one(w, me);
+}
+
+static void join_leave_op(struct world *w, unsigned me)
+{
+	struct cxlshm_client *client = gone(w, me) ? NULL : join_one(w, me);
+
+	w->v.token[me] = 0;
+	if (client)
+		expect(w, "leave", cxlshm_leave(client), 0);
+}
+
+static void recover_op(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		expect(w, "recover", cxlshm_recover((struct cxlshm_pool *)w->pool[me], NULL), 0);
+}
+
+static const struct op join_ops[] = {
+	{"join", join_op}, {"join_leave", join_leave_op}, {"recover", recover_op}, {"leave", op_leave}, {NULL, NULL},
+};
+
+const struct area area_join = {
+	.name = "join", .prepare = join_prepare, .ops = join_ops,
 };
