@@ -53,11 +53,20 @@ late_detach_looks|memory.free_all+leave|ref.c|s/\tif \(segment_readable\(c->pool
 record_in_window|memory.free_all+leave|recover.c|s/\tclient_read_begin\(c\);\n\tfence_seq_cst\(\);\n(\tlanded = )/$1/; s/(\t\tapply\(c, r\);\n)\tclient_read_end\(c\);\n/$1/
 roots_before_segments|memory|recover.c|s/\tpage_retire\(c\);\n//; s/\troot_each\(c, drop_row, NULL\);\n/\tpage_retire(c);\n\troot_each(c, drop_row, NULL);\n/
 tail_read_again|queue|queue.c|s/\t\tif \(a64_load_acquire\(&q->tail\) != tail\)\n\t\t\tcontinue;\n//
+role_names_incarnation|sender_left|queue.c|s/client_claimed\(c->pool, cid\) &&\n\t       client_incarnation\(c->pool, cid\) == value >> 12;/client_claimed(c->pool, cid);/
+sender_is_settled|sender_begun|queue.c|s/\t\tsettle_sender\(c, queue\);\n/\t\t;\n/
+receiver_is_settled|receiver_begun|queue.c|s/\t\tsettle_receiver\(c, queue\);\n/\t\t;\n/
+sender_reads_cell_first|sender_filled|queue.c|s/\|\| (a128_load_acquire\(&cell_at\(queue, tail - 1\)->word\)\.value) \|\|\n\t    (a64_load_acquire\(&queue->q->head\) >= tail)\)/|| $2 || $1)/
+receiver_reads_cell_first|receiver_emptied|queue.c|s/!head \|\| (!a128_load_acquire\(&cell_at\(queue, head - 1\)->word\)\.value) \|\|\n\t    (a64_load_acquire\(&queue->q->tail\) >= head \+ queue->capacity)\)/!head || $2 || $1)/
 insert_raises_first|names|names_ops.c|s/if \(s\.found == NAMES_EMPTY && !names_owes\(c, entries\)\)/if (0)/
 removed_stays_removed|names|names_todo.c|s/\t\tif \(seen\.value & COUNTER_REMOVED\)\n\t\t\treturn -ENOENT;\n//
 rename_only_same_entry|names|names_todo.c|s/if \(s\.entry != old\) \{/if (!s.entry) {/
 rename_takes_back|names|names_todo.c|s/return undo\(c, renamed, plan, rows\);/break;/
 debts_are_paid|names|names_todo.c|s/\t\twhile \(c->slot->todo\.debt\[i\]\)\n\t\t\tnames_lower[^\n]*\n/\t\tc->slot->todo.debt[i] = 0;\n/
+displaced_is_no_loop|across.xch_xe+xch_dy|names_rename.c|s/if \(!rc && r->exchange_directory\)\n\t\trc = is_above[^\n]*\n/;/
+exchanged_one_at_a_time|across.xch_xe+xch_dy|names_rename.c|s/if \(!rc && \(r->directory \|\| r->exchange_directory\)\) \{\n\t\tclient_read_end/if (!rc && r->directory) {\n\t\tclient_read_end/; s/if \(!rc && \(r->directory \|\| r->exchange_directory\) && !a64/if (!rc && r->directory && !a64/
+displaced_has_parent|across.xch_xe+look_x|names_todo.c|s/\t\tif \(!rc && plan->put\)\n\t\t\trc = set_parent\(c, plan->put, dir, rows\);\n//
+displaced_is_put_back|across.xch_ax+take|names_todo.c|s/\t\tif \(!rc && s\.entry != entry && plan->put\)\n\t\t\treturn put_displaced[^\n]*\n//
 edges_are_read_in_place|nodes|names.c|s/\t\tif \(!in_place\(s\)\)\n\t\t\treturn -EAGAIN;\n//
 nodes_are_frozen|nodes|names.c|s/\t\tif \(!era_cas\(c, &cells\[i\]\.word, seen\[i\], EDGE_FROZEN\)\)\n\t\t\tbreak;\n//
 frozen_is_thawed|frozen|names.c|s/if \(s->word\.value == EDGE_FROZEN && !thaw\(c, s\)\)/if (0)/

@@ -249,13 +249,15 @@ OP(rmdir_f, remove_dir(w, me, NAME_F))
 OP(look_x, lookup(w, me, NAME_X))
 OP(look_f, lookup(w, me, NAME_F))
 OP(clear, unlink_name(w, me, NAME_A); unlink_name(w, me, NAME_X); remove_dir(w, me, NAME_D))
+/* Both names of an exchange of a and x, so that what goes is seen elsewhere: what is displaced must have a name. */
+OP(take, unlink_name(w, me, NAME_A); rename_to(w, me, NAME_X, NAME_B, 0))
 
 static const struct op across_ops[] = {
 	{"xch_ax", xch_ax_op}, {"xch_xa", xch_xa_op}, {"xch_xy", xch_xy_op}, {"xch_xe", xch_xe_op}, {"xch_fx", xch_fx_op},
 	{"xch_dy", xch_dy_op}, {"mv_df", mv_df_op}, {"mv_dz", mv_dz_op},
 	{"mv_ab", mv_ab_op}, {"mv_xb", mv_xb_op}, {"mk_x", mk_x_op}, {"mk_z", mk_z_op}, {"rm_a", rm_a_op}, {"rm_x", rm_x_op},
 	{"rm_y", rm_y_op}, {"rmdir_f", rmdir_f_op}, {"look_a", look_a_op}, {"look_x", look_x_op}, {"look_f", look_f_op},
-	{"clear", clear_op}, {"leave", leave_op}, {NULL, NULL},
+	{"clear", clear_op}, {"take", take_op}, {"leave", leave_op}, {NULL, NULL},
 };
 
 const struct area area_across = {
