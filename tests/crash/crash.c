@@ -3,33 +3,34 @@
  * The crash driver: dies at every crash point that a scenario passes, recovers, dies again at every point of that
  * recovery, recovers that, and lets the checker compare every count with the references found.
  *
- *   crash [--long | --quick] [--jobs N] [--scenario NAME] [--replay NAME:H[:R]] [--list]
+ *   crash [--long | --quick] [--jobs N] [--seed N] [--scenario NAME] [--replay NAME:H[:R]] [--list]
  *
  * One scenario: prepare, take a snapshot of the heap, run the action to its end and count the points it passes (N).  For
  * each h in 1..N: restore the snapshot, run the action in a child that is killed (SIGKILL) at its h-th point, check by a
  * full recovery; that recovery passes M points; for each r in 1..M: restore the state right after the first death, let a
  * recovering child be killed at its r-th point, recover once more (in this process, which has the neighbour), check.
+ * The neighbour works on what the dead worked on: between a death and its recovery, and at the points of that recovery; only
+ * the recovery that says which M points there are has none, for what it passes must be the same when it is replayed.
  * --long does all of that, at up to 16 passages of a point in one recovery.  Otherwise second deaths are tried once for
  * each distinct pair of points; --quick dies at the first two passages of each point, and a second time once at each point
- * of recovery.  CXLSHM_TEST_LENGTH (quick, long) says the same.
+ * of recovery.  CXLSHM_TEST_LENGTH (quick, long) says the same.  --seed: other hashes of names, so directories of other shapes.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <ftw.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-#include <dirent.h>
 
 #include "check.h"
 #include "crash.h"
 #include "host.h"
+#include "neighbour.h"
+#include "snapshot.h"
 
 #define TRACE_MAX 100000
-#define EXTENTS_MAX 64
 #define JOBS_MAX 64
 #define PROGRESS_SECONDS 60
 #define PASSAGES_MAX 16	/* of one point in one recovery: that of 270 references comes to the same steps 270 times */
@@ -47,18 +48,11 @@ struct at {
 };
 
 struct totals {	/* shared by the workers */
-	uint64_t first_deaths, second_deaths, failures;
+	uint64_t seed;
+	uint64_t first_deaths, second_deaths, failures, rounds;
 	uint8_t reached[CRASH_POINT_COUNT];	/* died at */
 	uint8_t reached_in_recovery[CRASH_POINT_COUNT];
 	struct at at[JOBS_MAX];	/* what each worker is doing, for when it dies over it */
-};
-
-struct snapshot {
-	char *heap;
-	struct client neighbour;
-	char extent[EXTENTS_MAX][24];
-	off_t extent_bytes[EXTENTS_MAX];
-	unsigned extents;
 };
 
 struct run {
@@ -68,8 +62,11 @@ struct run {
 	struct trace *trace;
 	struct totals *totals;
 	struct at *at;
+	struct neighbour neighbour;
 	int full, quick;
 };
+
+static uint64_t random_state;
 
 static double seconds(void)
 {
@@ -77,6 +74,19 @@ static double seconds(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Instead of the system's: the key of a pool's hashes decides which way operations on names go. */
+ssize_t getrandom(void *buffer, size_t bytes, unsigned flags)
+{
+	char *to = buffer;
+
+	(void)flags;
+	for (size_t i = 0; i < bytes; i++) {
+		random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
+		to[i] = (char)(random_state >> 56);
+	}
+	return (ssize_t)bytes;
 }
 
 static void hook(void *arg, struct client *c, unsigned point)
@@ -107,6 +117,8 @@ static int in_child(struct run *run, int recover, uint32_t die_at)
 
 	run->trace->hits = 0;
 	run->trace->die_at = die_at;
+	if (!recover)
+		memset(run->stage.told, 0, STAGE_TOLD * sizeof(*run->stage.told));
 	fflush(NULL);
 	pid = fork();
 	if (!pid) {
@@ -167,54 +179,6 @@ void die_at(struct stage *stage, unsigned point, void (*body)(struct stage *stag
 		MUST(cxlshm_recover(stage->pool, NULL));
 }
 
-/* ---- snapshots ---- */
-
-static void snapshot_take(struct run *run, struct snapshot *s)
-{
-	struct pool *pool = internal(run->stage.pool);
-	struct dirent *entry;
-	int fd = dup(pool->extents_fd);
-	DIR *dir = fdopendir(fd);
-
-	memcpy(s->heap, pool->base, pool->heap_bytes);
-	s->neighbour = *(struct client *)run->stage.neighbour;
-	s->extents = 0;
-	rewinddir(dir);
-	while ((entry = readdir(dir))) {
-		struct stat st;
-
-		if (entry->d_name[0] == '.')
-			continue;
-		REQUIRE(s->extents < EXTENTS_MAX);
-		snprintf(s->extent[s->extents], sizeof(s->extent[0]), "%.23s", entry->d_name);
-		MUST(fstatat(pool->extents_fd, entry->d_name, &st, 0));
-		s->extent_bytes[s->extents++] = st.st_size;
-	}
-	closedir(dir);
-}
-
-static void snapshot_restore(struct run *run, const struct snapshot *s)
-{
-	struct pool *pool = internal(run->stage.pool);
-	struct dirent *entry;
-	int fd = dup(pool->extents_fd);
-	DIR *dir = fdopendir(fd);
-
-	memcpy(pool->base, s->heap, pool->heap_bytes);
-	*(struct client *)run->stage.neighbour = s->neighbour;
-	rewinddir(dir);
-	while ((entry = readdir(dir)))
-		if (entry->d_name[0] != '.')
-			unlinkat(pool->extents_fd, entry->d_name, 0);
-	closedir(dir);
-	for (unsigned i = 0; i < s->extents; i++) {
-		fd = openat(pool->extents_fd, s->extent[i], O_RDWR | O_CREAT, 0600);
-		REQUIRE(fd >= 0);
-		MUST(ftruncate(fd, s->extent_bytes[i]));
-		close(fd);
-	}
-}
-
 /* ---- checking ---- */
 
 struct findings {
@@ -240,6 +204,11 @@ static const char *point_name(uint8_t point)
 	return name ? name : "?";
 }
 
+static void say_replay(const struct totals *totals, const char *scenario, uint32_t h, uint32_t r)
+{
+	printf("    replay: crash --seed %llu --replay %s:%u:%u\n", (unsigned long long)totals->seed, scenario, h, r);
+}
+
 static void fail(struct run *run, uint32_t h, uint8_t hp, uint32_t r, uint8_t rp, const char *what,
 		 const struct findings *f)
 {
@@ -250,7 +219,7 @@ static void fail(struct run *run, uint32_t h, uint8_t hp, uint32_t r, uint8_t rp
 	printf(": %s\n", what);
 	for (unsigned i = 0; f && i < f->count && i < 4; i++)
 		printf("    %s\n", f->text[i]);
-	printf("    replay: crash --replay %s:%u:%u\n", run->scenario->name, h, r);
+	say_replay(run->totals, run->scenario->name, h, r);
 	fflush(stdout);
 }
 
@@ -276,6 +245,22 @@ static void verify(struct run *run, uint32_t h, uint8_t hp, uint32_t r, uint8_t 
 
 /* ---- one scenario ---- */
 
+/* A recovery in this process, with the neighbour at its points, and if `before`, before it, too. */
+static void recover_here(struct run *run, int before, uint32_t h, uint8_t hp, uint32_t r, uint8_t rp)
+{
+	int rc;
+
+	neighbour_begin(&run->neighbour, &run->stage, run->scenario, h + r);
+	if (before)
+		neighbour_work(&run->neighbour);
+	rc = neighbour_recover(&run->neighbour);
+	__atomic_fetch_add(&run->totals->rounds, run->neighbour.rounds, __ATOMIC_RELAXED);
+	if (rc)
+		fail(run, h, hp, r, rp, "recovery beside the neighbour failed", NULL);
+	else
+		verify(run, h, hp, r, rp);
+}
+
 static void second_deaths(struct run *run, struct snapshot *dead, uint32_t h, uint8_t hp, uint32_t only,
 			  uint8_t (*tried)[CRASH_POINT_COUNT], unsigned loss)
 {
@@ -284,7 +269,7 @@ static void second_deaths(struct run *run, struct snapshot *dead, uint32_t h, ui
 	uint32_t count;
 	int rc;
 
-	snapshot_take(run, dead);
+	snapshot_take(&run->stage, dead);
 	rc = in_child(run, 1, 0);
 	if (rc) {
 		fail(run, h, hp, 0, 0, "recovery failed", NULL);
@@ -294,6 +279,11 @@ static void second_deaths(struct run *run, struct snapshot *dead, uint32_t h, ui
 	REQUIRE(count < TRACE_MAX);
 	memcpy(passed, run->trace->point, count);
 	verify(run, h, hp, 0, 0);
+	/* Before it as well, the neighbour may recover the dead itself, and then there is no point left to work at. */
+	for (int before = 0; run->scenario->meanwhile && before < 2; before++) {
+		snapshot_restore(&run->stage, dead);
+		recover_here(run, before, h, hp, 0, 0);
+	}
 	for (uint32_t r = 1; r <= count; r++) {
 		uint8_t rp = passed[r - 1];
 		uint8_t *done = &tried[run->quick ? 0 : hp][rp];
@@ -303,7 +293,7 @@ static void second_deaths(struct run *run, struct snapshot *dead, uint32_t h, ui
 			continue;
 		*done = 1;
 		run->at->r = r;
-		snapshot_restore(run, dead);
+		snapshot_restore(&run->stage, dead);
 		host_begin(internal(run->stage.pool));
 		if (in_child(run, 1, r) != 1) {
 			fail(run, h, hp, r, rp, "was not reached again", NULL);
@@ -313,10 +303,7 @@ static void second_deaths(struct run *run, struct snapshot *dead, uint32_t h, ui
 		run->totals->reached_in_recovery[rp] = 1;
 		__atomic_fetch_add(&run->totals->second_deaths, 1, __ATOMIC_RELAXED);
 		/* Here, beside the neighbour, as any client that joins does it: a child more for each would take twice as long. */
-		if (cxlshm_recover(run->stage.pool, NULL))
-			fail(run, h, hp, r, rp, "second recovery failed", NULL);
-		else
-			verify(run, h, hp, r, rp);
+		recover_here(run, (h + r) & 1, h, hp, r, rp);
 	}
 }
 
@@ -343,13 +330,16 @@ static void run_scenario(struct run *run, uint32_t only_h, uint32_t only_r)
 	}
 	MUST(cxlshm_pool_open(run->dir, 0, &run->stage.pool, &error));
 	MUST(cxlshm_join(run->stage.pool, "neighbour", 0, &run->stage.neighbour));
+	run->stage.told = mmap(NULL, STAGE_TOLD * sizeof(*run->stage.told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			       -1, 0);
+	REQUIRE(run->stage.told != MAP_FAILED);
 	if (scenario->prepare)
 		scenario->prepare(&run->stage);
 	start.heap = malloc(internal(run->stage.pool)->heap_bytes);
 	dead.heap = malloc(internal(run->stage.pool)->heap_bytes);
 	passed = malloc(TRACE_MAX);
 	REQUIRE(start.heap && dead.heap && passed);
-	snapshot_take(run, &start);
+	snapshot_take(&run->stage, &start);
 	host_begin(internal(run->stage.pool));
 
 	if (in_child(run, 0, 0)) {
@@ -372,7 +362,7 @@ static void run_scenario(struct run *run, uint32_t only_h, uint32_t only_r)
 			printf("progress: %s, death %u of %u\n", scenario->name, h, count);
 		}
 		for (unsigned loss = 0; loss < HOST_LOSSES; loss++) {
-			snapshot_restore(run, &start);
+			snapshot_restore(&run->stage, &start);
 			host_begin(internal(run->stage.pool));
 			if (in_child(run, 0, h) != 1) {
 				fail(run, h, hp, 0, 0, "was not reached again", NULL);
@@ -384,11 +374,12 @@ static void run_scenario(struct run *run, uint32_t only_h, uint32_t only_r)
 			second_deaths(run, &dead, h, hp, only_r, tried[loss], loss);
 		}
 	}
-	snapshot_restore(run, &start);
+	snapshot_restore(&run->stage, &start);
 out:
 	free(start.heap);
 	free(dead.heap);
 	free(passed);
+	munmap(run->stage.told, STAGE_TOLD * sizeof(*run->stage.told));
 	cxlshm_pool_close(run->stage.pool);
 	cxlshm_pool_remove(run->dir, NULL);
 	rmdir(run->dir);
@@ -412,6 +403,7 @@ int main(int argc, char **argv)
 	unsigned jobs = 2, missing = 0, missing_recovery = 0;
 	const char *only = NULL;
 	uint32_t only_h = 0, only_r = 0;
+	uint64_t seed = 0;
 	struct totals *totals;
 	double start = seconds();
 	volatile unsigned *next;
@@ -430,6 +422,8 @@ int main(int argc, char **argv)
 			jobs = (unsigned)atoi(argv[++i]);
 			if (!jobs || jobs > JOBS_MAX)
 				return 2;
+		} else if (!strcmp(argv[i], "--seed") && i + 1 < argc) {
+			seed = strtoull(argv[++i], NULL, 0);
 		} else if (!strcmp(argv[i], "--scenario") && i + 1 < argc) {
 			only = argv[++i];
 		} else if (!strcmp(argv[i], "--replay") && i + 1 < argc) {
@@ -445,14 +439,15 @@ int main(int argc, char **argv)
 			return 0;
 		} else {
 			fprintf(stderr,
-				"usage: %s [--long | --quick] [--jobs N] [--scenario NAME] [--replay NAME:H[:R]] [--list]\n",
-				argv[0]);
+				"usage: %s [--long | --quick] [--jobs N] [--seed N] [--scenario NAME] [--replay NAME:H[:R]] "
+				"[--list]\n", argv[0]);
 			return 2;
 		}
 	}
 	totals = mmap(NULL, sizeof(*totals), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	next = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	REQUIRE(totals != MAP_FAILED && next != MAP_FAILED);
+	totals->seed = seed;
 	for (unsigned j = 0; j < jobs; j++) {
 		fflush(NULL);
 		pid_t pid = fork();
@@ -478,6 +473,7 @@ int main(int argc, char **argv)
 					 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 			REQUIRE(run.trace != MAP_FAILED);
 			before = totals->failures;
+			random_state = seed;
 			run_scenario(&run, only_h, only_r);
 			printf("%-24s %s  %.1f s\n", scenario->name, totals->failures == before ? "ok" : "FAILED",
 			       seconds() - from);
@@ -491,8 +487,7 @@ int main(int argc, char **argv)
 		printf("FAILED: a worker ended with status 0x%x\n", (unsigned)status);
 		for (unsigned j = 0; j < jobs; j++)
 			if (totals->at[j].pid == ended)
-				printf("    replay: crash --replay %s:%u:%u\n", totals->at[j].scenario, totals->at[j].h,
-				       totals->at[j].r);
+				say_replay(totals, totals->at[j].scenario, totals->at[j].h, totals->at[j].r);
 	}
 	for (unsigned p = 0; p < CRASH_POINT_COUNT; p++) {
 		if (!totals->reached[p] && !totals->reached_in_recovery[p]) {
@@ -503,10 +498,11 @@ int main(int argc, char **argv)
 		missing_recovery += !totals->reached_in_recovery[p];
 	}
 	printf("crash: %u points listed, %u reached, %u of them inside recovery, %llu deaths, %llu second deaths, "
-	       "%llu failures, %.0f s\n",
+	       "%llu failures, %.0f s, %llu rounds of the neighbour\n",
 	       (unsigned)CRASH_POINT_COUNT, (unsigned)CRASH_POINT_COUNT - missing,
 	       (unsigned)CRASH_POINT_COUNT - missing_recovery, (unsigned long long)totals->first_deaths,
-	       (unsigned long long)totals->second_deaths, (unsigned long long)totals->failures, seconds() - start);
+	       (unsigned long long)totals->second_deaths, (unsigned long long)totals->failures, seconds() - start,
+	       (unsigned long long)totals->rounds);
 	/* What was asked for by name must have been done. */
 	if (only && (!totals->first_deaths || (only_r && !totals->second_deaths))) {
 		printf("FAILED: %s has no such death, or is no scenario (--list)\n", only);

@@ -14,10 +14,16 @@ static void prepare_names(struct stage *s)
 {
 	struct cxlshm_client *n = s->neighbour;
 
-	MUST(cxlshm_create(n, 0, "keep", 4096, 0644, NULL));
+	cxlshm_ref ref;
+
+	MUST(cxlshm_create(n, 0, "keep", 4096, 0644, &ref));
+	s->token[0] = cxlshm_id(n, ref);	/* an id: nothing is exported here */
+	MUST(cxlshm_release(n, ref));
 	MUST(cxlshm_create(n, 0, "two", 0, 0644, NULL));
 	MUST(cxlshm_mkdir(n, 0, "d", 0755, &s->held[0]));
-	MUST(cxlshm_create(n, s->held[0], "in", 0, 0644, NULL));
+	MUST(cxlshm_create(n, s->held[0], "in", 0, 0644, &ref));
+	s->token[1] = cxlshm_id(n, ref);
+	MUST(cxlshm_release(n, ref));
 	MUST(cxlshm_mkdir(n, 0, "e", 0755, NULL));
 	MUST(cxlshm_symlink(n, "keep", 0, "soft", NULL));
 }
@@ -177,6 +183,21 @@ static void after_attributes(struct stage *s)
 
 	REQUIRE(!words_changed(s, "keep") || e == 6);
 	after_names(s);
+}
+
+/* Looking changes nothing; what it sets itself is another's. */
+static void meanwhile_attributes(struct stage *s)
+{
+	struct cxlshm_stat st = {.mode = 0600 | (s->turn & 077)}, seen;
+	unsigned e = words_changed(s, "e");
+	cxlshm_ref ref;
+
+	REQUIRE(!words_changed(s, "keep") || e == 6);
+	MUST(cxlshm_lookup(s->neighbour, s->held[0], "in", 0, &ref));
+	MUST(cxlshm_setattr(s->neighbour, ref, &st, CXLSHM_SET_MODE));
+	MUST(cxlshm_stat(s->neighbour, ref, &seen));
+	REQUIRE((seen.mode & 07777) == st.mode);
+	MUST(cxlshm_release(s->neighbour, ref));
 }
 
 /* Enough names for inner nodes. */
@@ -341,6 +362,27 @@ static void after_old_taken(struct stage *s)
 	after_names(s);
 }
 
+/* keep and d/in were renamed by both, and removed or replaced by nobody. */
+static void after_rename(struct stage *s)
+{
+	for (int i = 0; i < 2; i++)
+		REQUIRE(listed(s, 0, s->token[i]) + listed(s, s->held[0], s->token[i]));
+	after_names(s);
+}
+
+static void after_directories(struct stage *s)
+{
+	REQUIRE(where_d_is(s));
+	after_names(s);
+}
+
+/* Both names were fought for: it has one, whichever. */
+static void after_contest(struct stage *s)
+{
+	REQUIRE(listed(s, 0, cxlshm_id(s->neighbour, s->held[0])) == 1);
+	after_names(s);
+}
+
 static void act_join(struct stage *s, struct cxlshm_pool *pool)
 {
 	(void)s;
@@ -348,17 +390,18 @@ static void act_join(struct stage *s, struct cxlshm_pool *pool)
 }
 
 const struct scenario names_scenarios[] = {
-	{"names-create", 2u << 20, prepare_names, act_create, after_names},
-	{"names-rename", 2u << 20, prepare_names, act_rename, after_names},
-	{"names-directories", 2u << 20, prepare_names, act_directories, after_names},
-	{"names-xattrs", 2u << 20, prepare_names, act_xattrs, after_names},
-	{"names-attributes", 2u << 20, prepare_names, act_attributes, after_attributes},
-	{"names-many", 2u << 20, prepare_names, act_many, after_names},
-	{"names-nodes", 2u << 20, prepare_nodes, act_nodes, after_names},
-	{"names-overtaken", 2u << 20, prepare_overtaken, act_join, after_names},
-	{"names-exchange-overtaken", 2u << 20, prepare_exchange, act_join, after_exchange},
-	{"names-exchange-old-taken", 2u << 20, prepare_old_taken, act_join, after_old_taken},
-	{"names-exchange-both-taken", 2u << 20, prepare_both_taken, act_join, after_both_taken},
-	{"names-renamed", 2u << 20, prepare_renamed, act_join, after_names},
-	{NULL, 0, NULL, NULL, NULL},
+	{"names-create", 2u << 20, prepare_names, act_create, after_names, meanwhile_create},
+	{"names-rename", 2u << 20, prepare_names, act_rename, after_rename, meanwhile_rename},
+	{"names-directories", 2u << 20, prepare_names, act_directories, after_directories, meanwhile_directories},
+	{"names-xattrs", 2u << 20, prepare_names, act_xattrs, after_names, meanwhile_xattrs},
+	{"names-attributes", 2u << 20, prepare_names, act_attributes, after_attributes, meanwhile_attributes},
+	{"names-many", 2u << 20, prepare_names, act_many, after_names, meanwhile_many},
+	{"names-nodes", 2u << 20, prepare_nodes, act_nodes, after_names, meanwhile_nodes},
+	{"names-overtaken", 2u << 20, prepare_overtaken, act_join, after_names, meanwhile_overtaken},
+	{"names-exchange-overtaken", 2u << 20, prepare_exchange, act_join, after_exchange, meanwhile_beside},
+	{"names-exchange-old-taken", 2u << 20, prepare_old_taken, act_join, after_old_taken, meanwhile_beside},
+	{"names-exchange-both-taken", 2u << 20, prepare_both_taken, act_join, after_both_taken, meanwhile_beside},
+	{"names-renamed", 2u << 20, prepare_renamed, act_join, after_names, meanwhile_overtaken},
+	{"names-exchange-contested", 2u << 20, prepare_exchange, act_join, after_contest, meanwhile_contest},
+	{NULL, 0, NULL, NULL, NULL, NULL},
 };

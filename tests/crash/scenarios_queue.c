@@ -235,13 +235,13 @@ static void act_drop(struct stage *s, struct cxlshm_pool *pool)
 }
 
 const struct scenario queue_scenarios[] = {
-	{"queue", 1u << 20, prepare_queues, act_queue, after_queues},
-	{"queue-spsc", 1u << 20, prepare_queues, act_spsc, after_queues},
-	{"queue-lagging-tail", 1u << 20, prepare_lagging, act_receive_first, after_queues},
-	{"queue-lagging-head", 1u << 20, prepare_lagging_head, act_queue_more, after_queues},
-	{"queue-sender-lost", 1u << 20, prepare_sender_lost, act_spsc, after_queues},
-	{"queue-receiver-lost", 1u << 20, prepare_receiver_lost, act_spsc_receive, after_queues},
-	{"queue-wake", 1u << 20, prepare_queues, act_wake, after_queues},
-	{"queue-drop", 1u << 20, prepare_queues, act_drop, after_queues},
-	{NULL, 0, NULL, NULL, NULL},
+	{"queue", 1u << 20, prepare_queues, act_queue, after_queues, meanwhile_queues},
+	{"queue-spsc", 1u << 20, prepare_queues, act_spsc, after_queues, meanwhile_queues},
+	{"queue-lagging-tail", 1u << 20, prepare_lagging, act_receive_first, after_queues, meanwhile_queues},
+	{"queue-lagging-head", 1u << 20, prepare_lagging_head, act_queue_more, after_queues, meanwhile_queues},
+	{"queue-sender-lost", 1u << 20, prepare_sender_lost, act_spsc, after_queues, meanwhile_queues},
+	{"queue-receiver-lost", 1u << 20, prepare_receiver_lost, act_spsc_receive, after_queues, meanwhile_queues},
+	{"queue-wake", 1u << 20, prepare_queues, act_wake, after_queues, meanwhile_queues},
+	{"queue-drop", 1u << 20, prepare_queues, act_drop, after_queues, meanwhile_queues},
+	{NULL, 0, NULL, NULL, NULL, NULL},
 };

@@ -143,10 +143,12 @@ static void act_export(struct stage *s, struct cxlshm_pool *pool)
 
 	MUST(cxlshm_import(c, s->token[2], &ref));
 	MUST(cxlshm_export(c, ref, &token));
+	s->told[0] = token;
 	MUST(cxlshm_import(c, token, &ref));
 	MUST(cxlshm_release(c, ref));
 	MUST(cxlshm_alloc(c, 80, &ref));
 	MUST(cxlshm_export(c, ref, &kept));
+	s->told[1] = kept;
 	MUST(cxlshm_leave(c));
 }
 
@@ -157,10 +159,10 @@ static void act_remote(struct stage *s, struct cxlshm_pool *pool)
 	cxlshm_ref ref[300], held;
 	uint64_t token;
 
-	(void)s;
 	for (int i = 0; i < 6; i++) {
 		MUST(cxlshm_alloc_with(a, 600, i & 1, 0, &ref[i]));
 		MUST(cxlshm_export(a, ref[i], &token));
+		s->told[i] = token;
 		MUST(cxlshm_import(b, token, &ref[i]));
 	}
 	for (int i = 0; i < 4; i++)
@@ -186,9 +188,9 @@ static void act_adopt(struct stage *s, struct cxlshm_pool *pool)
 	cxlshm_ref ref, more;
 	uint64_t token, own;
 
-	(void)s;
 	MUST(cxlshm_alloc(a, 600, &ref));
 	MUST(cxlshm_export(a, ref, &token));
+	s->told[0] = token;
 	MUST(cxlshm_import(b, token, &ref));
 	/* With a run of several pages that is empty, and not closed. */
 	MUST(cxlshm_alloc(a, 3000, &more));
@@ -374,19 +376,19 @@ static void act_evidence(struct stage *s, struct cxlshm_pool *pool)
 }
 
 const struct scenario refs_scenarios[] = {
-	{"private", SMALL, prepare_shared, act_private, after_shared},
-	{"sizes", SMALL * 2, prepare_shared, act_sizes, after_shared},
-	{"fields", SMALL, prepare_shared, act_fields, after_shared},
-	{"cells", SMALL, prepare_shared, act_cells, after_shared},
-	{"evidence", SMALL * 2, prepare_evidence, act_evidence, after_shared},
-	{"export", SMALL, prepare_shared, act_export, after_shared},
-	{"remote", SMALL * 2, prepare_shared, act_remote, after_shared},
-	{"adopt", SMALL * 2, prepare_shared, act_adopt, after_shared},
-	{"span", SMALL * 3, prepare_shared, act_span, after_shared},
-	{"roots", SMALL, prepare_shared, act_roots, after_shared},
-	{"extent", SMALL, prepare_shared, act_extent, after_shared},
-	{"graphs", SMALL, prepare_shared, act_graphs, after_shared},
-	{"sweep", SMALL * 2, prepare_shared, act_sweep, after_shared},
-	{"reader", SMALL * 3, prepare_reader, act_reader, after_reader},
-	{NULL, 0, NULL, NULL, NULL},
+	{"private", SMALL, prepare_shared, act_private, after_shared, meanwhile_private},
+	{"sizes", SMALL * 2, prepare_shared, act_sizes, after_shared, meanwhile_sizes},
+	{"fields", SMALL, prepare_shared, act_fields, after_shared, meanwhile_graphs},
+	{"cells", SMALL, prepare_shared, act_cells, after_shared, meanwhile_private},
+	{"evidence", SMALL * 2, prepare_evidence, act_evidence, after_shared, meanwhile_private},
+	{"export", SMALL, prepare_shared, act_export, after_shared, meanwhile_remote},
+	{"remote", SMALL * 2, prepare_shared, act_remote, after_shared, meanwhile_remote},
+	{"adopt", SMALL * 2, prepare_shared, act_adopt, after_shared, meanwhile_remote},
+	{"span", SMALL * 3, prepare_shared, act_span, after_shared, meanwhile_span},
+	{"roots", SMALL, prepare_shared, act_roots, after_shared, meanwhile_roots},
+	{"extent", SMALL, prepare_shared, act_extent, after_shared, meanwhile_extent},
+	{"graphs", SMALL, prepare_shared, act_graphs, after_shared, meanwhile_graphs},
+	{"sweep", SMALL * 2, prepare_shared, act_sweep, after_shared, meanwhile_sizes},
+	{"reader", SMALL * 3, prepare_reader, act_reader, after_reader, meanwhile_reader},
+	{NULL, 0, NULL, NULL, NULL, NULL},
 };
