@@ -172,6 +172,7 @@ printf '| %-48s | %-44s | %-10s |\n' "" "this run" ""
 printf '|%s|%s|%s|\n' "$(printf -- '-%.0s' {1..50})" "$(printf -- '-%.0s' {1..46})" "$(printf -- '-%.0s' {1..12})"
 row crash "crash points listed / reached / in recovery" "$(figure crash "$dead" '\1 \/ \2 \/ \3')"
 row crash "deaths / second deaths, in recovery / failures" "$(figure crash "$dead" '\4 \/ \5 \/ \6')"
+row crash "rounds of a live neighbour beside the dead" "$(figure crash "$dead, .* ([0-9]+) rounds of the neighbour" '\7')"
 row host "host: deaths / second deaths / failures" "$(figure host "$dead" '\4 \/ \5 \/ \6')"
 whole='sched: ([0-9]+) pairs, ([0-9]+) disjoint; whole with 2 preemptions ([0-9]+), 3: ([0-9]+), any: ([0-9]+); beside a death at any step 0: ([0-9]+), 1: ([0-9]+), 2: ([0-9]+),.*'
 row sched "pairs / disjoint" "$(figure sched "$whole" '\1 \/ \2')"
