@@ -33,6 +33,7 @@
 #define TRACE_MAX 100000
 #define JOBS_MAX 64
 #define PROGRESS_SECONDS 60
+#define HANG_SECONDS 120	/* for one death, some milliseconds: then something turns in a circle, and SIGALRM ends it */
 #define PASSAGES_MAX 16	/* of one point in one recovery: that of 270 references comes to the same steps 270 times */
 
 struct trace {	/* shared with the children */
@@ -129,6 +130,7 @@ static int in_child(struct run *run, int recover, uint32_t die_at)
 			fprintf(stderr, "%s\n", error.text);
 			_exit(4);
 		}
+		alarm(HANG_SECONDS);
 		host_watch(internal(pool));
 		internal(pool)->crash_hook = hook;
 		internal(pool)->crash_arg = run->trace;
@@ -250,6 +252,7 @@ static void recover_here(struct run *run, int before, uint32_t h, uint8_t hp, ui
 {
 	int rc;
 
+	alarm(HANG_SECONDS);
 	neighbour_begin(&run->neighbour, &run->stage, run->scenario, h + r);
 	if (before)
 		neighbour_work(&run->neighbour);
@@ -259,6 +262,7 @@ static void recover_here(struct run *run, int before, uint32_t h, uint8_t hp, ui
 		fail(run, h, hp, r, rp, "recovery beside the neighbour failed", NULL);
 	else
 		verify(run, h, hp, r, rp);
+	alarm(0);
 }
 
 static void second_deaths(struct run *run, struct snapshot *dead, uint32_t h, uint8_t hp, uint32_t only,
