@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Areas ref, cell, export, memory and join: counts, cells, exports, blocks and segments, slots.
+ * Areas ref, cell, export, memory, trim and join: counts, cells, exports, blocks and segments, slots.
  */
 #include <errno.h>
 
@@ -412,6 +412,76 @@ static const struct op memory_ops[] = {
 
 const struct area area_memory = {
 	.name = "memory", .ordered = 1, .prepare = memory_prepare, .ops = memory_ops,
+};
+
+/* ---- trim: memory to give back: a dirty segment, a page of rows that nothing is in, blocks freed by others ---- */
+
+#define TRIM_HOLDER 7u
+
+static void trim_prepare(struct world *w)
+{
+	struct client *c = w->client[0];
+	cxlshm_ref rows[SLOT_ROOTS_BYTES / sizeof(struct root_fmt) + 1], one, child;
+	uint32_t n = 0;
+
+	memory_prepare(w);
+	MUST(cxlshm_alloc_with(actor(w, OBSERVER), 64, 2, CXLSHM_CELLS | CXLSHM_ZERO, &mine(w, OBSERVER)[TRIM_HOLDER]));
+	for (unsigned i = 0; i < w->actors; i++)
+		mine(w, i)[TRIM_HOLDER] = hand_over(w, OBSERVER, mine(w, OBSERVER)[TRIM_HOLDER], i);
+	child = tagged(w, OBSERVER, 8, 40);
+	MUST(cxlshm_cell_swap(actor(w, OBSERVER), mine(w, OBSERVER)[TRIM_HOLDER], 0, &child));
+	one = tagged(w, 0, 33, 40);
+	do
+		MUST(cxlshm_attach(actor(w, 0), one, &rows[n]));
+	while (++n < sizeof(rows) / sizeof(*rows) && !a64_load_relaxed(&c->slot->roots_next));
+	while (n)
+		MUST(cxlshm_release(actor(w, 0), rows[--n]));
+	MUST(cxlshm_release(actor(w, 0), one));
+	/* Somebody reads while a segment is let go, so its memory is kept. */
+	client_read_begin(w->client[OBSERVER]);
+	memory_span(w, 1);
+	client_read_end(w->client[OBSERVER]);
+	REQUIRE(a64_load_relaxed(&c->slot->roots_next) && a32_load_relaxed(&c->pool->shared->segments_dirty));
+}
+
+static void trim_op(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		expect(w, "trim", cxlshm_trim(actor(w, me)), 0);
+}
+
+/* And after it rows are at hand as before. */
+static void trim_take_op(struct world *w, unsigned me)
+{
+	cxlshm_ref out[3] = {0};
+
+	trim_op(w, me);
+	for (uint32_t k = 0; k < 3 && !gone(w, me); k++)
+		expect(w, "attach", cxlshm_attach(actor(w, me), mine(w, me)[TRIM_HOLDER], &out[k]), 0);
+	for (uint32_t k = 0; k < 3 && !gone(w, me); k++)
+		expect(w, "release", cxlshm_release(actor(w, me), out[k]), 0);
+}
+
+/* Who reads a cell, and what it leads to, has announced that. */
+static void trim_read_op(struct world *w, unsigned me)
+{
+	cxlshm_ref ref = 0;
+
+	if (gone(w, me) || expect(w, "cell_load", cxlshm_cell_load(actor(w, me), mine(w, me)[TRIM_HOLDER], 0, &ref), 0))
+		return;
+	if (ref && tag_of(w, me, ref) != 8)
+		world_fail(w, "the cell gave another object");
+	expect(w, "release", cxlshm_release(actor(w, me), ref), 0);
+}
+
+static const struct op trim_ops[] = {
+	{"trim", trim_op}, {"trim_take", trim_take_op}, {"free_all", memory_free_all}, {"span", memory_span},
+	{"read", trim_read_op}, {"leave", op_leave}, {"free", memory_free}, {"collect", memory_collect}, {"more", memory_more},
+	{"sweep", memory_sweep}, {"alloc", memory_alloc}, {"segments", memory_trim}, {NULL, NULL},
+};
+
+const struct area area_trim = {
+	.name = "trim", .leading = 2, .ordered = 1, .prepare = trim_prepare, .ops = trim_ops,
 };
 
 /* ---- join: slots are claimed, left, and those of the dead recovered.  Two are free that nobody had yet ---- */
