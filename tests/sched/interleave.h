@@ -243,13 +243,13 @@ struct area {
 	int extents;
 	int may_wait;	/* renames of directories: the documented exception */
 	void (*prepare)(struct world *w);
-	void (*observe)(struct world *w);	/* end of the history, by the observer; may be NULL */
+	void (*observe)(struct world *w);	/* what is found at the end, by the observer; may be NULL */
 	const struct op *ops;	/* ends with name NULL */
 };
 
 extern const struct area area_ref, area_cell, area_export, area_memory, area_trim, area_queue, area_spsc, area_holder,
 	area_sender_left, area_sender_begun, area_sender_filled, area_receiver_left, area_receiver_begun,
-	area_receiver_emptied, area_join, area_names, area_across, area_nodes, area_frozen, area_files;
+	area_receiver_emptied, area_join, area_names, area_across, area_nodes, area_frozen, area_files, area_attr;
 
 /* With that many actors. */
 struct world *world_new(const struct area *area, uint32_t actors);

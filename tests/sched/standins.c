@@ -222,8 +222,12 @@ void standins_file(unsigned i, uint64_t *id, uint64_t *bytes)
 int standin_fallocate(int fd, int mode, off_t offset, off_t length)
 {
 	if (fd >= FILE_FD) {
-		if (!(mode & FALLOC_FL_KEEP_SIZE) && (uint64_t)(offset + length) > outside.bytes[fd - FILE_FD])
-			outside.bytes[fd - FILE_FD] = (uint64_t)(offset + length);
+		uint64_t *bytes = &outside.bytes[fd - FILE_FD];
+
+		memory_as_one(bytes, sizeof(*bytes));
+		if (!(mode & FALLOC_FL_KEEP_SIZE) && (uint64_t)(offset + length) > *bytes)
+			*bytes = (uint64_t)(offset + length);
+		memory_apart();
 		return 0;
 	}
 	if (!is_heap(fd))

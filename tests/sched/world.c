@@ -268,8 +268,11 @@ void world_verify(struct world *w)
 			world_fail(w, "client %u is still dead after recovery", cid);
 	if (check(w, "after recovery", &result))
 		return;
-	if (w->area->observe && w->area->kind != SPEC_NONE) {
-		verify_history(w);
+	if (w->area->observe) {
+		if (w->area->kind == SPEC_NONE)
+			w->area->observe(w);
+		else
+			verify_history(w);
 		if (w->failure[0])
 			return;
 	}
