@@ -46,6 +46,7 @@ bump_or_unseal|export|cell.c redo.h|s/(\tif \(!era_cas\(c, &cell->word, seen, mi
 row_before_word|cell|era.c|s/\tif \(word && a128_load_acquire\(word\)\.stamp == stamp_make\(cid, era\)\)\n\t\treturn 1;\n//
 zero_is_noted|ref|ref.c|s/\t+r->phase = 1;\n//g
 limbo_is_not_free|memory|page.h|s/a128_store_value_then_stamp\(&object->word, 0, run->free\);/a128_store_value_then_stamp(&object->word, 0, 0);/
+readers_are_waited_for|trim.clear+read|segment.c|s/if \(quiet\(c\) && !punch/if (!punch/
 push_looks_at_owner|memory|page_remote.c|s/\tif \(segment_state_of\(c->pool, segment\) == SEGMENT_ORPHAN && !segment_adopt\(c, segment\)\)\n\t\tpage_adopted\(c, segment, 0\);\n//
 claim_is_logged|memory|segment.c|s/(static int claim_word\(.*?)\tredo_seal\(c, r\);\n/$1/s
 collect_names_chain|memory|page_remote.c|s/(int page_collect\(.*?)\t\tredo_seal\(c, r\);\n/$1/s
@@ -73,6 +74,7 @@ frozen_is_thawed|frozen|names.c|s/if \(s->word\.value == EDGE_FROZEN && !thaw\(c
 frozen_anew|frozen|names.c|s/if \(!era_cas\(c, &cells\[i\]\.word, seen\[i\], EDGE_FROZEN\)\)/if (seen[i].value != EDGE_FROZEN && !era_cas(c, &cells[i].word, seen[i], EDGE_FROZEN))/
 edges_have_stamps|nodes|names.c|s/\t\ta128_store_stamp_release\(&cells\[k\]\.word, era_stamp\(c\)\);\n/\t\t;\n/; s/ \|\| !seen\[i\]\.stamp//
 rmdir_looks_again|names|names_ops.c|s/\tif \(edge\.value != s\.word\.value \|\| edge\.stamp != s\.word\.stamp\)\n\t\treturn -EAGAIN;\n//
+owner_is_two_halves|attr.uid+gid|inode.c|s/while \(!a64_cas_acq_rel\((word), old, (.*?)\)\);/while (a64_store_release($1, $2), 0);/
 LIST
 }
 

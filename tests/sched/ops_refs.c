@@ -414,7 +414,8 @@ const struct area area_memory = {
 	.name = "memory", .ordered = 1, .prepare = memory_prepare, .ops = memory_ops,
 };
 
-/* ---- trim: memory to give back: a dirty segment, a page of rows that nothing is in, blocks freed by others ---- */
+/* ---- trim: memory to give back: a dirty segment, a page of rows that nothing is in, blocks freed by others; a cell
+ * holds an object that fills a segment ---- */
 
 #define TRIM_HOLDER 7u
 
@@ -428,8 +429,8 @@ static void trim_prepare(struct world *w)
 	MUST(cxlshm_alloc_with(actor(w, OBSERVER), 64, 2, CXLSHM_CELLS | CXLSHM_ZERO, &mine(w, OBSERVER)[TRIM_HOLDER]));
 	for (unsigned i = 0; i < w->actors; i++)
 		mine(w, i)[TRIM_HOLDER] = hand_over(w, OBSERVER, mine(w, OBSERVER)[TRIM_HOLDER], i);
-	child = tagged(w, OBSERVER, 8, 40);
-	MUST(cxlshm_cell_swap(actor(w, OBSERVER), mine(w, OBSERVER)[TRIM_HOLDER], 0, &child));
+	child = tagged(w, 0, 8, 300000);
+	MUST(cxlshm_cell_swap(actor(w, 0), mine(w, 0)[TRIM_HOLDER], 0, &child));
 	one = tagged(w, 0, 33, 40);
 	do
 		MUST(cxlshm_attach(actor(w, 0), one, &rows[n]));
@@ -462,6 +463,17 @@ static void trim_take_op(struct world *w, unsigned me)
 		expect(w, "release", cxlshm_release(actor(w, me), out[k]), 0);
 }
 
+/* A whole segment goes, while others may be about to look into it. */
+static void trim_clear_op(struct world *w, unsigned me)
+{
+	cxlshm_ref ref = 0;
+
+	if (gone(w, me) || expect(w, "cell_swap", cxlshm_cell_swap(actor(w, me), mine(w, me)[TRIM_HOLDER], 0, &ref), 0))
+		return;
+	expect(w, "release", cxlshm_release(actor(w, me), ref), 0);
+	trim_op(w, me);
+}
+
 /* Who reads a cell, and what it leads to, has announced that. */
 static void trim_read_op(struct world *w, unsigned me)
 {
@@ -475,13 +487,13 @@ static void trim_read_op(struct world *w, unsigned me)
 }
 
 static const struct op trim_ops[] = {
-	{"trim", trim_op}, {"trim_take", trim_take_op}, {"free_all", memory_free_all}, {"span", memory_span},
-	{"read", trim_read_op}, {"leave", op_leave}, {"free", memory_free}, {"collect", memory_collect}, {"more", memory_more},
+	{"trim", trim_op}, {"trim_take", trim_take_op}, {"clear", trim_clear_op}, {"free_all", memory_free_all},
+	{"span", memory_span}, {"read", trim_read_op}, {"leave", op_leave}, {"free", memory_free}, {"collect", memory_collect}, {"more", memory_more},
 	{"sweep", memory_sweep}, {"alloc", memory_alloc}, {"segments", memory_trim}, {NULL, NULL},
 };
 
 const struct area area_trim = {
-	.name = "trim", .leading = 2, .ordered = 1, .prepare = trim_prepare, .ops = trim_ops,
+	.name = "trim", .leading = 3, .ordered = 1, .prepare = trim_prepare, .ops = trim_ops,
 };
 
 /* ---- join: slots are claimed, left, and those of the dead recovered.  Two are free that nobody had yet ---- */

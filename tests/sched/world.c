@@ -283,6 +283,11 @@ void world_verify(struct world *w)
 			drop_all(w, i);
 	if (check(w, "after all was dropped", &result))
 		return;
+	/* Nobody looks for what a death or a reader has left, unless he is told that there is something. */
+	for (uint32_t s = w->pool[0]->first_segment; s < w->pool[0]->segments; s++)
+		if (segment_state_of(w->pool[0], s) == SEGMENT_FREE_DIRTY &&
+		    !a32_load_relaxed(&w->pool[0]->shared->segments_dirty))
+			world_fail(w, "segment %u was not given back, and nothing says so", s);
 	/* Who pushes looks whether the owner is gone, and who goes looks whether something was pushed; if both live to do so. */
 	for (uint32_t s = w->pool[0]->first_segment; s < w->pool[0]->segments && !w->deaths; s++)
 		if (segment_state_of(w->pool[0], s) == SEGMENT_ORPHAN &&
