@@ -355,7 +355,8 @@ int cxlshm_queue_send_wait(struct cxlshm_client *client, cxlshm_ref queue, cxlsh
 int cxlshm_queue_receive_wait(struct cxlshm_client *client, cxlshm_ref queue, cxlshm_ref *ref,
 			      int64_t timeout_ns);
 
-/* References in it just now. */
+/* References in it just now.  What passes through it during the call may count, and a send or receive that is not over (or that
+ * its caller died in, until somebody sends or receives again) may count or not. */
 int64_t cxlshm_queue_length(struct cxlshm_client *client, cxlshm_ref queue);
 
 /* ---------------------------------------------------------------- names

@@ -134,7 +134,7 @@ enum spec_kind { SPEC_NONE, SPEC_CELL, SPEC_QUEUE, SPEC_NAMES };
 
 enum event_op {
 	OP_LOAD, OP_SWAP, OP_CAS,
-	OP_SEND, OP_RECEIVE,
+	OP_SEND, OP_RECEIVE, OP_LENGTH,
 	OP_CREATE, OP_UNLINK, OP_RMDIR, OP_LOOKUP, OP_RENAME, OP_EXCHANGE,
 	OP_LEAVE, OP_DEATH	/* of who has a role */
 };
@@ -171,6 +171,7 @@ void history_died(struct history *h, unsigned fiber);
 
 /* In the state of SPEC_QUEUE: the fiber that has the sender's role, + 1, and then the receiver's; 0: nobody does. */
 #define QUEUE_ROLES 30u
+#define QUEUE_LOOKS 32u	/* and of each fiber that asks for the length: see linear.c */
 
 /* Tags of names in the state of SPEC_NAMES: see linear.c. */
 enum name_id { NAME_A, NAME_B, NAME_C, NAME_D, NAME_X, NAME_E, NAME_F, NAME_Y, NAME_Z, NAMES_MAX };

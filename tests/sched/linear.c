@@ -86,10 +86,39 @@ static int step_role(uint8_t *s, const struct event *e, uint8_t *stage)
 	return 1;
 }
 
+/*
+ * What was received is counted first, what was sent then: what passes in between counts.  A call that its
+ * caller died in may count or not, and so may one of a one-to-one queue that has begun.
+ */
+static int step_length(const struct history *h, uint8_t *s, const struct event *e, uint8_t *stage)
+{
+	uint8_t *sum = &s[QUEUE_LOOKS + e->fiber];
+	int32_t most, is = e->result, open = 0;
+
+	*stage = *stage ? DONE : 1;
+	if (*stage == 1) {
+		*sum = (uint8_t)(s[0] + 1);
+		return 1;
+	}
+	most = *sum - 1;
+	*sum = 0;
+	for (uint32_t i = 0; i < h->count; i++) {
+		const struct event *o = &h->event[i];
+
+		open += (o->op == OP_SEND || o->op == OP_RECEIVE) &&
+			(o->pending || (h->roles && o->begin < e->end && e->begin < o->end));
+	}
+	if (most > (int32_t)h->capacity)
+		most = (int32_t)h->capacity;
+	return e->pending || (!e->ret && is >= 0 && is <= (int32_t)h->capacity && is >= most - open && is <= most + open);
+}
+
 static int step_queue(const struct history *h, uint8_t *s, const struct event *e, uint8_t *stage)
 {
 	int32_t first = s[1];
 
+	if (e->op == OP_LENGTH)
+		return step_length(h, s, e, stage);
 	if (h->roles && !*stage)
 		return step_role(s, e, stage);
 	*stage = DONE;
@@ -97,6 +126,8 @@ static int step_queue(const struct history *h, uint8_t *s, const struct event *e
 		if (s[0] == h->capacity)
 			return returned(e, -EAGAIN, 0);
 		s[1 + s[0]++] = (uint8_t)e->arg;
+		for (uint32_t i = 0; i < FIBERS; i++)
+			s[QUEUE_LOOKS + i] = (uint8_t)(s[QUEUE_LOOKS + i] + (s[QUEUE_LOOKS + i] != 0));
 		return returned(e, 0, 0);
 	}
 	if (!s[0])
@@ -382,7 +413,7 @@ int linear_check(const struct history *h)
 
 void linear_print(const struct history *h, FILE *to)
 {
-	static const char *const names[] = {"load", "swap", "cas", "send", "receive", "create", "unlink", "rmdir",
+	static const char *const names[] = {"load", "swap", "cas", "send", "receive", "length", "create", "unlink", "rmdir",
 					    "lookup", "rename", "exchange", "leave", "death"};
 
 	for (uint32_t i = 0; i < h->count; i++) {

@@ -112,6 +112,18 @@ static void receive_op(struct world *w, unsigned me)
 		(void)receive(w, me);
 }
 
+static void length_op(struct world *w, unsigned me)
+{
+	int64_t length;
+	uint32_t e;
+
+	if (gone(w, me))
+		return;
+	e = history_begin(&w->v.history, me, OP_LENGTH);
+	length = cxlshm_queue_length(actor(w, me), w->v.ref[me][QUEUE]);
+	history_end(&w->v.history, e, length < 0 ? (int32_t)length : 0, (int32_t)length);
+}
+
 static void send2_op(struct world *w, unsigned me)
 {
 	send_op(w, me);
@@ -128,6 +140,13 @@ static void pass_op(struct world *w, unsigned me)
 {
 	send_op(w, me);
 	receive_op(w, me);
+}
+
+/* One after the other: at no time are there more than before. */
+static void turn_op(struct world *w, unsigned me)
+{
+	receive_op(w, me);
+	send_op(w, me);
 }
 
 static void leave_op(struct world *w, unsigned me)
@@ -212,7 +231,7 @@ static void observe(struct world *w)
 
 static const struct op ops[] = {
 	{"send", send_op}, {"receive", receive_op}, {"send2", send2_op}, {"receive2", receive2_op},
-	{"pass", pass_op}, {"leave", leave_op}, {NULL, NULL},
+	{"pass", pass_op}, {"turn", turn_op}, {"length", length_op}, {"leave", leave_op}, {NULL, NULL},
 };
 
 static const struct op role_ops[] = {
