@@ -20,12 +20,13 @@
 
 static const char *const text[] = {"a", "b", "c", "d", "x", "e", "f", "y", "z"};
 
+static const uint8_t row_of[DIRS] = {DIR_D, DIR_E, DIR_F};
+
 static cxlshm_ref dir_of(struct world *w, unsigned me, enum name_id name)
 {
-	static const uint8_t at[DIRS] = {DIR_D, DIR_E, DIR_F};
 	uint32_t dir = name_dir(name);
 
-	return dir < DIRS ? w->v.ref[me][at[dir]] : 0;
+	return dir < DIRS ? w->v.ref[me][row_of[dir]] : 0;
 }
 
 static int gone(struct world *w, unsigned me)
@@ -140,6 +141,38 @@ static void rename_to(struct world *w, unsigned me, enum name_id a, enum name_id
 	end(w, e, cxlshm_rename(actor(w, me), dir_of(w, me, a), text[a], dir_of(w, me, b), text[b], flags));
 }
 
+/* Was it there from the start, and has nobody begun to take it away?  (What changes places with it, or replaces it, is there.) */
+static int stays(const struct history *h, enum name_id name)
+{
+	for (uint32_t i = 0; i < h->count; i++) {
+		const struct event *e = &h->event[i];
+
+		if (e->a == name && (e->op == OP_UNLINK || e->op == OP_RMDIR || e->op == OP_RENAME))
+			return 0;
+	}
+	return h->start[name] != 0;
+}
+
+/* What is there throughout is met once, nothing twice, nothing in the wrong place. */
+static void list(struct world *w, unsigned me, uint32_t dir)
+{
+	struct cxlshm_dirent entry;
+	uint64_t position = 0;
+	unsigned seen[NAMES_MAX] = {0};
+	int rc;
+
+	if (gone(w, me))
+		return;
+	while (!(rc = cxlshm_readdir(actor(w, me), dir < DIRS ? w->v.ref[me][row_of[dir]] : 0, &position, &entry, NULL)))
+		for (enum name_id n = NAME_A; n < NAMES_MAX; n++)
+			seen[n] += !strcmp(entry.name, text[n]);
+	if (rc != -ENOENT)
+		world_fail(w, "readdir: %s", strerror(-rc));
+	for (enum name_id n = NAME_A; n < NAMES_MAX; n++)
+		if (name_dir(n) != dir ? seen[n] : seen[n] > 1 || (!seen[n] && stays(&w->v.history, n)))
+			world_fail(w, "a listing has %s %u times", text[n], seen[n]);
+}
+
 /* ---- operations ---- */
 
 #define OP(name, call)                                                                             \
@@ -171,6 +204,9 @@ OP(mv_db, rename_to(w, me, NAME_D, NAME_B, 0))
 OP(mv_bd, rename_to(w, me, NAME_B, NAME_D, 0))
 OP(xch_ad, rename_to(w, me, NAME_A, NAME_D, CXLSHM_EXCHANGE))
 OP(xch_ab, rename_to(w, me, NAME_A, NAME_B, CXLSHM_EXCHANGE))
+OP(list, list(w, me, DIRS))
+OP(list_d, list(w, me, 0))
+OP(list_e, list(w, me, 1))
 
 static void leave_op(struct world *w, unsigned me)
 {
@@ -191,7 +227,7 @@ static const struct op ops[] = {
 	{"rmdir_b", rmdir_b_op}, {"look_a", look_a_op}, {"look_b", look_b_op}, {"look_d", look_d_op},
 	{"mv_ab", mv_ab_op}, {"mv_ba", mv_ba_op}, {"mv_ac", mv_ac_op}, {"mv_ax", mv_ax_op}, {"mv_xa", mv_xa_op},
 	{"mv_db", mv_db_op}, {"mv_bd", mv_bd_op}, {"xch_ad", xch_ad_op}, {"xch_ab", xch_ab_op},
-	{"leave", leave_op}, {NULL, NULL},
+	{"list", list_op}, {"list_d", list_d_op}, {"leave", leave_op}, {NULL, NULL},
 };
 
 const struct area area_names = {
@@ -257,7 +293,7 @@ static const struct op across_ops[] = {
 	{"xch_dy", xch_dy_op}, {"mv_df", mv_df_op}, {"mv_dz", mv_dz_op},
 	{"mv_ab", mv_ab_op}, {"mv_xb", mv_xb_op}, {"mk_x", mk_x_op}, {"mk_z", mk_z_op}, {"rm_a", rm_a_op}, {"rm_x", rm_x_op},
 	{"rm_y", rm_y_op}, {"rmdir_f", rmdir_f_op}, {"look_a", look_a_op}, {"look_x", look_x_op}, {"look_f", look_f_op},
-	{"clear", clear_op}, {"take", take_op}, {"leave", leave_op}, {NULL, NULL},
+	{"clear", clear_op}, {"take", take_op}, {"list", list_op}, {"list_d", list_d_op}, {"list_e", list_e_op}, {"leave", leave_op}, {NULL, NULL},
 };
 
 const struct area area_across = {
@@ -285,26 +321,6 @@ static void frozen_prepare(struct world *w)
 
 OP(mk_c, create(w, me, NAME_C))
 OP(mk_rm_b, create(w, me, NAME_B); unlink_name(w, me, NAME_B))
-
-/* What is there throughout is met once, nothing twice. */
-static void list_op(struct world *w, unsigned me)
-{
-	struct cxlshm_dirent entry;
-	uint64_t position = 0;
-	unsigned seen[NAMES_MAX] = {0};
-	int rc;
-
-	if (gone(w, me))
-		return;
-	while (!(rc = cxlshm_readdir(actor(w, me), 0, &position, &entry, NULL)))
-		for (enum name_id n = NAME_A; n < NAMES_MAX; n++)
-			seen[n] += !strcmp(entry.name, text[n]);
-	if (rc != -ENOENT)
-		world_fail(w, "readdir: %s", strerror(-rc));
-	if (seen[NAME_D] != 1 || seen[NAME_A] > 1 || seen[NAME_B] > 1 || seen[NAME_C] > 1)
-		world_fail(w, "a listing has a %u, b %u, c %u and d %u times", seen[NAME_A], seen[NAME_B], seen[NAME_C],
-			   seen[NAME_D]);
-}
 
 static const struct op node_ops[] = {
 	{"rm_a", rm_a_op}, {"mk_a", mk_a_op}, {"mk_b", mk_b_op}, {"mk_c", mk_c_op}, {"mk_rm_b", mk_rm_b_op}, {"mv_ab", mv_ab_op},
