@@ -250,7 +250,7 @@ struct area {
 
 extern const struct area area_ref, area_cell, area_export, area_memory, area_trim, area_queue, area_spsc, area_holder,
 	area_sender_left, area_sender_begun, area_sender_filled, area_receiver_left, area_receiver_begun,
-	area_receiver_emptied, area_join, area_names, area_across, area_nodes, area_frozen, area_files, area_attr;
+	area_receiver_emptied, area_join, area_names, area_across, area_nodes, area_frozen, area_files, area_attr, area_look;
 
 /* With that many actors. */
 struct world *world_new(const struct area *area, uint32_t actors);

@@ -7,10 +7,11 @@
  *   files        the extents: which there are, and their sizes.  world.c makes them true for the checker
  *   heap         giving memory back is writing zeros, and noting that it is a hole until it is reserved: touching it would be
  *                SIGBUS on a full tmpfs, and fails the run (memory.c)
+ *   reading      pread(2) of the heap is one step a segment, and nothing but zeros of a hole
  *   sleeping     the others go on
  *   time         stands still
  *   membarrier   nothing: the run is sequentially consistent
- *   allocation   a fiber's handles come from an arena of its own, in order, and are never freed
+ *   allocation   a fiber's handles come from an arena of its own, in order; the last one can be freed
  *
  * A call is one step.  A name in parentheses is the C library's own function.
  */
@@ -23,7 +24,7 @@
 #include "interleave.h"
 
 #define FILE_FD 1000000
-#define ARENA_BYTES 16384u
+#define ARENA_BYTES (512u << 10)
 
 static struct world *world;
 
@@ -34,7 +35,7 @@ static struct {
 	uint64_t hole[SEGMENTS_MAX];	/* of the heap: 1, a segment without memory */
 } outside;
 
-static uint64_t arena_used[FIBERS + 1];
+static uint64_t arena_used[FIBERS + 1], arena_last[FIBERS + 1];
 static char arena[FIBERS + 1][ARENA_BYTES] __attribute__((aligned(64)));
 
 void standins_for(struct world *w)
@@ -138,7 +139,7 @@ int standin_openat(int dir, const char *name, int flags, ...)
 	mode_t mode;
 	int at;
 
-	if (!is_extents(dir)) {
+	if (!is_extents(dir) || *name == '.') {
 		va_start(args, flags);
 		mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
 		va_end(args);
@@ -244,6 +245,32 @@ int standin_fallocate(int fd, int mode, off_t offset, off_t length)
 	return 0;
 }
 
+ssize_t standin_pread(int fd, void *to, size_t bytes, off_t offset)
+{
+	uint64_t segment_bytes, at, n;
+
+	if (!memory_followed() || !is_heap(fd))
+		return (pread)(fd, to, bytes, offset);
+	segment_bytes = 1ull << world->pool[0]->segment_shift;
+	for (size_t done = 0; done < bytes; done += n) {
+		at = (uint64_t)offset + done;
+		n = segment_bytes - (at & (segment_bytes - 1));
+		if (n > bytes - done)
+			n = bytes - done;
+		if (at >= world->pool[0]->heap_bytes)
+			return (ssize_t)done;
+		/* A place to switch, whatever is read. */
+		fiber_step(1, 1, 0);
+		memory_as_one(&outside.hole[at / segment_bytes], sizeof(uint64_t));
+		if (outside.hole[at / segment_bytes])
+			memset((char *)to + done, 0, n);
+		else
+			memcpy((char *)to + done, world->pool[0]->base + at, n);
+		memory_apart();
+	}
+	return (ssize_t)bytes;
+}
+
 int standin_madvise(void *address, size_t length, int advice)
 {
 	return world ? 0 : (madvise)(address, length, advice);
@@ -256,16 +283,30 @@ void *standin_aligned_alloc(size_t alignment, size_t bytes)
 
 	if (!memory_followed())
 		return (aligned_alloc)(alignment, bytes);
-	REQUIRE(alignment <= 64 && arena_used[who] + bytes <= ARENA_BYTES);
+	REQUIRE(alignment <= 64 && arena_used[who] + bytes + 64 <= ARENA_BYTES);
 	p = arena[who] + arena_used[who];
-	arena_used[who] += (bytes + 63) & ~63ul;
-	return p;
+	*(uint64_t *)p = arena_last[who];
+	arena_last[who] = arena_used[who];
+	arena_used[who] += 64 + ((bytes + 63) & ~63ul);
+	return (char *)p + 64;
+}
+
+void *standin_malloc(size_t bytes)
+{
+	return memory_followed() ? standin_aligned_alloc(64, bytes) : (malloc)(bytes);
 }
 
 void standin_free(void *p)
 {
+	uint32_t who = fiber_running();
+	uint64_t at = (uint64_t)((char *)p - arena[who]) - 64;
+
 	if (!memory_followed())
 		(free)(p);
+	else if (p && arena_used[who] && at == arena_last[who]) {
+		arena_used[who] = at;
+		arena_last[who] = *(uint64_t *)(void *)(arena[who] + at);
+	}
 }
 
 /* ---- time ---- */

@@ -18,6 +18,8 @@
 
 void *standin_memset(void *to, int byte, size_t bytes);
 void *standin_memcpy(void *to, const void *from, size_t bytes);
+ssize_t standin_pread(int fd, void *to, size_t bytes, off_t offset);
+void *standin_malloc(size_t bytes);
 void *standin_aligned_alloc(size_t alignment, size_t bytes);
 void standin_free(void *p);
 int standin_fcntl(int fd, int command, void *arg);
@@ -39,6 +41,8 @@ long standin_syscall(long number, ...);
 #define memset(to, byte, bytes) standin_memset(to, byte, bytes)
 #define memcpy(to, from, bytes) standin_memcpy(to, from, bytes)
 #define aligned_alloc(alignment, bytes) standin_aligned_alloc(alignment, bytes)
+#define pread(fd, to, bytes, offset) standin_pread(fd, to, bytes, offset)
+#define malloc(bytes) standin_malloc(bytes)
 #define free(p) standin_free(p)
 #define fcntl(fd, command, arg) standin_fcntl(fd, command, (void *)(uintptr_t)(arg))
 #define openat(...) standin_openat(__VA_ARGS__)
