@@ -316,7 +316,7 @@ void report_failure(struct world *w, const char *name, const char *replay);
 
 /* ---- pairs.c ---- */
 
-#define PAIRS_MAX 1024u
+#define PAIRS_MAX 2048u
 #define LEVELS_MAX 12u
 
 struct options {
