@@ -142,8 +142,8 @@ share() { [ -n "$long" ] && echo $((minutes * 60 * $1 / 12)) || echo "$2"; }
 part crash "every crash point, and each in the recovery it causes${long:+ (up to 16 passages of a point in one recovery)}" \
 	"$build/tests/crash/crash" ${long:+--long}
 part host "the same with what a machine that dies takes along" "$build/tests/crash/crash-host" ${long:+--long}
-part sched "interleavings, $(share 6 50) s" \
-	"$build/tests/sched/sched" ${long:+--long --jobs 2} --seconds "$(share 6 50)"
+part sched "interleavings, $(share 6 120) s" \
+	"$build/tests/sched/sched" ${long:+--long --jobs 2} --seconds "$(share 6 120)"
 part wait "a neighbour of one who is stopped" "$build/tests/wait/wait" ${long:+--long}
 part model "models${long:+, full}" bash "$source/tests/model/check.sh" "$([ -n "$long" ] && echo full || echo quick)"
 part soak "soak, $(share 3 30) s" bash "$source/tests/soak/soak.sh" --seconds "$(share 3 30)"

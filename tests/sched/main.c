@@ -278,7 +278,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	if (!(o.seconds > 0))
-		o.seconds = o.full ? 3600 : 50;
+		o.seconds = o.full ? 3600 : 120;
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	REQUIRE(shared != MAP_FAILED && o.jobs);
 	totals = &shared->totals;
