@@ -2,6 +2,8 @@
 /*
  * The one list of crash points: every visible step of every operation, by module and name.  tests/crash dies at
  * each of them, and again at each one inside the recovery that this causes, and fails if one is never reached.
+ * Counters that only inform (relaxed, struct shared_fmt and slot_fmt) have none: a death beside one of them may count
+ * something twice, or not at all.
  */
 #ifndef CXLSHM_CRASH_POINTS_H
 #define CXLSHM_CRASH_POINTS_H

@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: MIT
 # The proof: everything that is to show that a client may die at any instruction, and one table of it at the end.
 #
-#   proof.sh [--long [--minutes N]] [--keep-logs DIR] [PART...]      parts: crash host sched wait model soak fuzz flips faults
+#   proof.sh [--long [--minutes N] [--damage M]] [--keep-logs DIR] [PART...]   parts: crash host sched wait model soak fuzz flips faults
 #
 # Builds in a temporary folder ($CXLSHM_BUILD, if set, is a build that exists and is used).  Short: some minutes.
 # --long: N minutes (240) are shared by the parts that have no end of their own: sched a half, soak a
 # quarter, each target of fuzz a twelfth.  The others run whole: crash, host, wait, model, faults and flips, of which flips takes
-# most (tests/README.md has the times of a run).  Progress is shown once a minute.
+# most (tests/README.md has the times of a run); with --damage M it takes as many of its cases, in a fixed shuffled order, as M
+# minutes allow.  Progress is shown once a minute.
 # Every figure in the table is read from this run's own output; `-` stands for a part that was not asked for, or told nothing.
-# A failing part shows its output, which has the command that replays the failure.  One whose program is not in the build has
+# A failing part shows its output, which has the command that replays the failure; the logs, with what fuzz has found, are
+# kept then, and the last line says where.  One whose program is not in the build has
 # failed, and so has one that was named and is skipped.
 # As root it runs in mount and process namespaces of its own with a /dev/shm of its own: however it ends, nothing is left.
 # Status: 0; 1 if any part failed or told no figures, or none passed.
@@ -19,6 +21,7 @@ source=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 all="crash host sched wait model soak faults flips fuzz"
 long=
 minutes=240
+damage=
 logs=
 named=
 while [ $# -gt 0 ]; do
@@ -27,6 +30,10 @@ while [ $# -gt 0 ]; do
 	--minutes)
 		minutes=${2:-}
 		[[ $minutes =~ ^[1-9][0-9]*$ ]] || { echo "proof: --minutes wants a number of minutes" >&2; exit 2; }
+		shift ;;
+	--damage)
+		damage=${2:-}
+		[[ $damage =~ ^[1-9][0-9]*$ ]] || { echo "proof: --damage wants a number of minutes" >&2; exit 2; }
 		shift ;;
 	--keep-logs) logs=$2; shift ;;
 	*)
@@ -148,8 +155,13 @@ part wait "a neighbour of one who is stopped" "$build/tests/wait/wait" ${long:+-
 part model "models${long:+, full}" bash "$source/tests/model/check.sh" "$([ -n "$long" ] && echo full || echo quick)"
 part soak "soak, $(share 3 30) s" bash "$source/tests/soak/soak.sh" --seconds "$(share 3 30)"
 part faults "faults around a pool" "$build/tests/faults/faults"
-part flips "damage, $([ -n "$long" ] && echo "every byte and word" || echo 50 s)" \
-	"$build/tests/fuzz/flips" $([ -n "$long" ] && echo --long || echo --seconds 50)
+if [ -n "$long" ] && [ -z "$damage" ]; then
+	part flips "damage, every byte and word" "$build/tests/fuzz/flips" --long
+else
+	seconds=50
+	[ -z "$long" ] || seconds=$((damage * 60))
+	part flips "damage, $seconds s" "$build/tests/fuzz/flips" --seconds "$seconds"
+fi
 part fuzz "libFuzzer, $(share 1 20) s a target" \
 	env CXLSHM_FUZZ_FOUND="$logs/fuzz-found" bash "$source/tests/fuzz/run.sh" --seconds "$(share 1 20)"
 
@@ -178,8 +190,11 @@ whole='sched: ([0-9]+) pairs, ([0-9]+) disjoint; whole with 2 preemptions ([0-9]
 row sched "pairs / disjoint" "$(figure sched "$whole" '\1 \/ \2')"
 row sched "whole with 2 / 3 / any number of preemptions" "$(figure sched "$whole" '\3 \/ \4 \/ \5')"
 row sched "whole beside a death, with 0 / 1 / 2 preemptions" "$(figure sched "$whole" '\6 \/ \7 \/ \8')"
+triples=${whole/pairs/triples}
+row sched "triples / whole with 2 / 3 preemptions" "$(figure sched "$triples" '\1 \/ \3 \/ \4')"
+row sched "triples whole beside a death, with 0 / 1" "$(figure sched "$triples" '\6 \/ \7')"
 schedules='sched: ([0-9]+) states, ([0-9]+) schedules, ([0-9]+) crashes, ([0-9]+) histories checked, ([0-9]+) failures'
-row sched "states / ends / with a death / failures" "$(figure sched "$schedules" '\1 \/ \2 \/ \3 \/ \5')"
+row sched "states / schedules that end differently / with a death / failures" "$(figure sched "$schedules" '\1 \/ \2 \/ \3 \/ \5')"
 row wait "crash points stopped at" "$(figure wait 'wait: stopped at ([0-9]+) of ([0-9]+) crash points.*' '\1 of \2')"
 row wait "slowest survivor" "$(figure wait 'slowest survivor ([0-9.]+ us \([^)]*\)).*' '\1')"
 states='([0-9]+) runs, ([0-9]+) states.*'
@@ -202,5 +217,9 @@ for target in pool options requests; do
 	row fuzz "fuzz $target: executions / findings" "$(figure fuzz "fuzz $target: ([0-9]+) executions, ([0-9]+) findings" '\1 \/ \2')"
 done
 echo
-say "$passed parts passed, ${#failed[@]} failed${failed[0]:+: ${failed[*]}}"
+kept=
+if [ ${#failed[@]} -gt 0 ] && [ "$logs" = "$work/logs" ]; then
+	kept=$(mktemp -d /tmp/cxlshm-proof-logs-XXXXXX) && cp -r "$logs/." "$kept"
+fi
+say "$passed parts passed, ${#failed[@]} failed${failed[0]:+: ${failed[*]}}${kept:+; their logs are in $kept}"
 [ $passed -gt 0 ] && [ ${#failed[@]} = 0 ] && [ $missing = 0 ]

@@ -3,8 +3,8 @@
 """Random work on one mounted pool, with kills: soak.py POOL MOUNT SECONDS SEED.  Run by soak.sh.
 
 Five native processes (churn) and three that work on files; every 50 ms one is killed with SIGKILL and started
-again; every few seconds the daemon itself is killed and the pool mounted anew; now and then a process is
-stopped for two seconds.  Each counts its steps.  At the end the kills pause, one process is stopped, and every other
+again; every few seconds the daemon itself is killed and the pool mounted anew; most of the time one or two processes are
+stopped, each for up to 15 s (a third of a shorter run), and not killed before it has gone on.  Each counts its steps.  At the end the kills pause, one process is stopped, and every other
 must get on, or somebody waits.
 """
 import errno
@@ -126,7 +126,6 @@ class Soak:
 
     def kill(self, number):
         worker = self.workers[number]
-        self.stopped.pop(number, None)
         if worker.poll() is None:
             worker.kill()
             worker.wait()
@@ -158,14 +157,14 @@ class Soak:
         while (now := time.monotonic()) < begin + seconds and len(self.failures) < 5:
             time.sleep(0.05)
             self.reap()
-            self.kill(self.draw.randrange(8))
+            self.kill(self.draw.choice([number for number in range(8) if number not in self.stopped]))
             if now > next_daemon:
                 next_daemon = now + self.draw.uniform(2, 5)
                 self.kill_daemon()
-            if self.draw.random() < 0.02 and len(self.stopped) < 2:
-                number = self.draw.randrange(8)
+            if self.draw.random() < 0.1 and len(self.stopped) < 2:
+                number = self.draw.choice([one for one in range(8) if one not in self.stopped])
                 self.workers[number].send_signal(signal.SIGSTOP)
-                self.stopped[number] = now + 2
+                self.stopped[number] = now + self.draw.uniform(min(2, seconds / 6), min(15, seconds / 3))
                 self.stops += 1
             for number in [one for one, end in self.stopped.items() if end < now]:
                 del self.stopped[number]

@@ -528,7 +528,7 @@ int main(int argc, char **argv)
 			printf("skip %s: needs root\n", tests[i].name);
 			skipped++;
 		} else if (status) {
-			printf("FAIL %s (status 0x%x)\n", tests[i].name, (unsigned)status);
+			printf("FAIL %s (status 0x%x)\n     replay: faults %s\n", tests[i].name, (unsigned)status, tests[i].name);
 			failed++;
 		} else {
 			printf("ok   %s\n", tests[i].name);

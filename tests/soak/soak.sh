@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Soak: rounds of random native and file operations by eight processes on one mounted pool, one killed with SIGKILL every
-# 50 ms, the daemon killed and mounted anew every few seconds, some processes stopped for two seconds (e2e/soak.py and
-# churn.c do the work, find wrong objects and unexpected errors, and see that nobody waits for a stopped one).
+# 50 ms, the daemon killed and mounted anew every few seconds, one or two processes stopped most of the time, each for up to
+# 15 s (e2e/soak.py and churn.c do the work, find wrong objects and unexpected errors, and see that nobody waits for a stopped one).
 #
 #   soak.sh [--seconds N] [--seed S]      CXLSHM_BUILD names the build folder
 #
@@ -49,8 +49,8 @@ for ((round = 1; round <= rounds; round++)); do
 	check "umount" unmount_pool "$MNT"
 	check "no extent is left" test -z "$(ls "$POOL/x")"
 	check "fsck finds a clean pool" fsck_clean "$POOL"
-	# Inner nodes live as long as their directory: at most one behind each of the root directory's 16 edges is left of the
-	# few names that were in it; whatever nothing leads to, fsck has found.
+	# Inner nodes that a killed client was about to take out stay until the next removal there: of the few names in the root
+	# directory at most one behind each of its 16 edges; whatever nothing leads to, fsck has found.
 	check "with nothing but its root directory in it" test "$(objects)" -le 17
 	now=$(used)
 	first=${first:-$now}
@@ -60,4 +60,5 @@ for ((round = 1; round <= rounds; round++)); do
 done
 echo "soak: $rounds rounds, $kills kills survived, $daemons of the daemon, $stops stopped, $((first >> 10)) KiB in use after the" \
 	"first round, at most $((most >> 10)) later; $native native operations, $files on files; $failures failures"
+[ "$failures" = 0 ] || echo "replay: CXLSHM_BUILD=$CXLSHM_BUILD $CXLSHM_SOURCE/tests/soak/soak.sh --seconds $seconds --seed $seed (the draws, not the races)"
 finish

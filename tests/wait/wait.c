@@ -25,6 +25,7 @@
 #include "wait.h"
 
 #define WATCHDOG_S 10
+#define PROGRESS_SECONDS 60
 #define PASSES_MAX 20000u
 
 struct passes {	/* shared with the child */
@@ -247,6 +248,7 @@ static void run_scenario(const struct scenario *scenario, int full, uint32_t onl
 	uint8_t tried[CRASH_POINT_COUNT] = {0};
 	static uint8_t point[PASSES_MAX];
 	uint32_t hits = run(scenario, 0);
+	time_t said = time(NULL);
 
 	if (hits > PASSES_MAX)
 		hits = PASSES_MAX;
@@ -255,6 +257,11 @@ static void run_scenario(const struct scenario *scenario, int full, uint32_t onl
 		if (only ? h != only : !full && tried[point[h - 1]]++)
 			continue;
 		run(scenario, h);
+		if (time(NULL) - said >= PROGRESS_SECONDS) {
+			said = time(NULL);
+			printf("progress: %s, passage %u of %u, %llu points so far\n", scenario->name, h, hits,
+			       (unsigned long long)now.points);
+		}
 	}
 }
 
