@@ -30,6 +30,7 @@ struct heap {	/* one way to allocate: a peer, or (alloc NULL) a client of ours *
 	void *(*alloc)(size_t bytes);
 	void (*free)(void *p);
 	struct bench_pool pool;
+	uint32_t domain;
 	struct cxlshm_client *client, *other;
 	cxlshm_ref queue, queue_other;
 	size_t bytes;
@@ -370,7 +371,7 @@ static void memory_case(struct bench *b, struct heap **heaps, int count, uint64_
 		} else {
 			struct heap fresh = *heaps[i];
 
-			BENCH_OK(bench_pool(b, &fresh.pool, 2ull << 30, 0, CXLSHM_FAILURE_PROCESS));
+			BENCH_OK(bench_pool(b, &fresh.pool, 2ull << 30, 0, fresh.domain));
 			BENCH_OK(cxlshm_join(fresh.pool.pool, "bench", 0, &fresh.client));
 			m.h = &fresh;
 			memory_measure(&m);
@@ -434,6 +435,7 @@ static int ours_open(struct bench *b, struct heap *h, const char *name, uint32_t
 	uint64_t token;
 
 	h->name = name;
+	h->domain = domain;
 	if (bench_pool(b, &h->pool, 1ull << 30, 0, domain))
 		return -1;
 	BENCH_OK(cxlshm_join(h->pool.pool, "bench", 0, &h->client));
@@ -455,7 +457,7 @@ static void trim_case(struct bench *b, struct heap *h, const char *name, const c
 	if (!bench_wanted(b, name))
 		return;
 	b->base = base ? base : usual;
-	BENCH_OK(bench_pool(b, &fresh.pool, 2ull << 30, 0, CXLSHM_FAILURE_PROCESS));
+	BENCH_OK(bench_pool(b, &fresh.pool, 2ull << 30, 0, fresh.domain));
 	b->base = usual;
 	BENCH_OK(cxlshm_join(fresh.pool.pool, "bench", 0, &fresh.client));
 	bench_case(b, name, 0, "ms", &v, 1, 1);
