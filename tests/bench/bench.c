@@ -335,6 +335,15 @@ static void dir_gone(const char *path)
 			dirs[i][0] = 0;
 }
 
+/* The cases it was for can then only leave this variant out. */
+static void pool_skipped(struct bench *b, uint64_t bytes, uint32_t domain, const char *reason)
+{
+	char name[64];
+
+	snprintf(name, sizeof name, "what needs a pool of %llu MiB", (unsigned long long)(bytes >> 20));
+	bench_skip(b, name, 0, domain == CXLSHM_FAILURE_HOST ? "cxlshm host" : "cxlshm", reason);
+}
+
 int bench_pool(struct bench *b, struct bench_pool *p, uint64_t size_bytes, uint32_t slots, uint32_t domain)
 {
 	struct cxlshm_pool_options o = {.size_bytes = size_bytes,
@@ -348,13 +357,15 @@ int bench_pool(struct bench *b, struct bench_pool *p, uint64_t size_bytes, uint3
 
 	p->pool = NULL;
 	rc = bench_dir(b, p->path);
-	if (rc)
+	if (rc) {
+		pool_skipped(b, o.size_bytes, domain, strerror(-rc));
 		return rc;
+	}
 	rc = cxlshm_pool_create(p->path, &o, &error);
 	if (!rc)
 		rc = cxlshm_pool_open(p->path, 0, &p->pool, &error);
 	if (rc) {
-		fprintf(stderr, "bench: pool %s: %s\n", p->path, error.text[0] ? error.text : strerror(-rc));
+		pool_skipped(b, o.size_bytes, domain, error.text[0] ? error.text : strerror(-rc));
 		dir_gone(p->path);
 	}
 	return rc;

@@ -116,7 +116,7 @@ struct bench_pool {
 	struct cxlshm_pool *pool;
 };
 
-/* Make and open a pool in a new directory below b->base; 0 or -errno, with a line on stderr. */
+/* Make and open a pool in a new directory below b->base; 0 or -errno, with a bench_skip(). */
 int bench_pool(struct bench *b, struct bench_pool *p, uint64_t size_bytes, uint32_t slots, uint32_t domain);
 void bench_pool_gone(struct bench *b, struct bench_pool *p);
 /* A new empty directory below b->base, removed at the end. */

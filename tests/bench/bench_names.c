@@ -273,7 +273,7 @@ int main(int argc, char **argv)
 			rc = fill(s, size);
 			each = (double)(bench_ns() - t0) / (double)size;
 			if (rc)
-				bench_skip(&b, "fill", (double)size, s->name, strerror(-rc));
+				bench_skip(&b, "fill, a name, names", (double)size, s->name, strerror(-rc));
 			else
 				bench_report(&b, "fill, a name, names", (double)size, s->name, "ns", &each, 1);
 		}

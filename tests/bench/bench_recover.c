@@ -379,6 +379,10 @@ int main(int argc, char **argv)
 	}
 	have[0] = peer_open(&peers[0], "libmimalloc.so.2.0", "mi_malloc", "mi_free");
 	have[1] = peer_open(&peers[1], "libjemalloc.so.2", "malloc", "free");
+	if (!have[0])
+		bench_skip(&b, "recovery, a reference", 0, "mimalloc", "libmimalloc.so.2.0 is not installed (libmimalloc2.0)");
+	if (!have[1])
+		bench_skip(&b, "recovery, a reference", 0, "jemalloc", "libjemalloc.so.2 is not installed (libjemalloc2)");
 	peers[2] = (struct peer){.alloc = malloc, .free = free};
 	have[2] = 1;
 	ours += ours_open(&b, &o[ours], "cxlshm", 2ull << 30, CXLSHM_FAILURE_PROCESS);

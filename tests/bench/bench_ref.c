@@ -371,6 +371,8 @@ int main(int argc, char **argv)
 #ifdef __x86_64__
 	static struct line line;
 	line.b = &b;
+#else
+	bench_skip(&b, "all", 0, "cmpxchg16b", "not an x86-64");
 #endif
 	for (n = 0; n < ours; n++)
 		v[n] = (struct variant){pools[n].name, dup_only_measure, &pools[n]};

@@ -110,14 +110,18 @@ collect() {	# group, then a program to run: keep its lines, show them
 		$1 == "S" { printf "  %-52s %-18s skipped: %s\n", $3, $5, $6 }' >&2 ||
 		printf 'S\t%s\tall\t0\tall\tit ended with an error\n' "$group" >>"$lines"
 }
-skip() { printf 'S\t%s\tall\t0\t%s\t%s\n' "$1" "$2" "$3" | tee -a "$lines" >&2; }
+skip() { printf 'S\t%s\t%s\t0\t%s\t%s\n' "$1" "${4:-all}" "$2" "$3" | tee -a "$lines" >&2; }	# group, variant, why, case
 
 priority=()
 [ -n "$rt" ] && chrt -r 2 true 2>/dev/null && priority=(chrt -r 2)
 # Of huge pages a tmpfs has less to give back: once more without.
-if wanted alloc && [ -n "$own_tmpfs" ] && mkdir "$work/mnt.small" &&
-	mount -t tmpfs -o size=3G,huge=never,mode=700 cxlshm-bench "$work/mnt.small" 2>/dev/null; then
-	export BENCH_SMALL_PAGES=$work/mnt.small
+if wanted alloc; then
+	if [ -n "$own_tmpfs" ] && mkdir "$work/mnt.small" &&
+		mount -t tmpfs -o size=3G,huge=never,mode=700 cxlshm-bench "$work/mnt.small" 2>/dev/null; then
+		export BENCH_SMALL_PAGES=$work/mnt.small
+	else
+		skip alloc cxlshm "mounting a tmpfs without huge pages needs root" "trim of 32 segments, 4 KiB pages"
+	fi
 fi
 for g in alloc ref queue names recover grow; do
 	wanted $g || continue
@@ -159,6 +163,7 @@ start() {	# label, command, with @SRC@ and @MNT@
 }
 if wanted files || wanted tree || wanted fio || wanted recover; then
 	mkdir -p "$work/tmpfs"
+	recovered=
 	if [ "$(id -u)" != 0 ] || [ ! -c /dev/fuse ]; then
 		skip files all "mounting needs root and /dev/fuse"
 	else
@@ -167,6 +172,7 @@ if wanted files || wanted tree || wanted fio || wanted recover; then
 		elif start cxlshm "$build/fs/cxlshmfs" -f -o size=3G @SRC@ @MNT@; then
 			if wanted recover; then
 				say "recover, with the daemon"
+				recovered=1
 				BENCH_DAEMON_POOL=$work/src.cxlshm collect recover "$bin/bench_recover" -m $quick
 			fi
 		fi
@@ -196,6 +202,8 @@ if wanted files || wanted tree || wanted fio || wanted recover; then
 			fi
 		fi
 	fi
+	wanted recover && [ -z "$recovered" ] &&
+		skip recover cxlshm "there is no daemon (see files)" "SIGKILL to last reference gone, daemon"
 	[ ${#targets[@]} -gt 0 ] || targets=("tmpfs=$work/tmpfs")
 fi
 if wanted files; then

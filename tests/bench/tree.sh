@@ -13,7 +13,8 @@ median_line() {	# group case variant unit, values on stdin
 		function q(f,  at, low) { at = f * (n - 1); low = int(at)
 			return low + 1 < n ? a[low] + (at - low) * (a[low + 1] - a[low]) : a[low] }
 		$1 != "" { a[n++] = $1 }
-		END { if (n) print "R", g, c, 0, v, u, q(0.5), q(0.25), q(0.75), n }'
+		END { if (n) print "R", g, c, 0, v, u, q(0.5), q(0.25), q(0.75), n
+			else print "S", g, c, 0, v, "no run of it gave a number" }'
 }
 
 milliseconds() {	# of a command; prints nothing if it fails
