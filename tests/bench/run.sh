@@ -134,7 +134,19 @@ for g in alloc ref queue names recover grow; do
 done
 
 # ---- file systems: each a daemon in the foreground, on processor 0 ----
-targets=() by_name=()
+targets=() by_name=() by_path=()	# by_name: files only, and there by name only; by_path: libfuse's passthrough
+example() {	# build one of libfuse's
+	# shellcheck disable=SC2046
+	if [ ! -f "$examples/$1.c" ]; then
+		skip files "$1" "its source is not here (libfuse3-dev's examples, apt-get source fuse3)"
+	elif ! gcc -O2 -w -D_GNU_SOURCE -DHAVE_UTIMENSAT "$examples/$1.c" -o "$work/$1" \
+		$(pkg-config --cflags --libs fuse3) 2>/dev/null; then
+		skip files "$1" "$examples/$1.c does not build"
+	else
+		return 0
+	fi
+	return 1
+}
 wait_mounted() {	# mount point, pid
 	local i
 	for ((i = 0; i < 100; i++)); do
@@ -182,23 +194,26 @@ if wanted files || wanted tree || wanted fio || wanted recover; then
 				start fuse_min "$bin/fuse_min" @SRC@ @MNT@
 				# What the kernel's asking again costs, by name: see notes.txt.
 				if wanted files && start fuse_min_1s "$bin/fuse_min" @SRC@ @MNT@ 1; then
-					by_name=("+${targets[-1]}")
+					by_name+=("+${targets[-1]}")
 					unset 'targets[-1]'
 				fi
 			else
 				skip files fuse_min "it does not build: libfuse 3.13 or newer is missing"
 			fi
-			ll=/usr/share/doc/libfuse3-dev/examples
-			if [ ! -f $ll/passthrough_ll.c ] && command -v apt-get >/dev/null; then
+			examples=/usr/share/doc/libfuse3-dev/examples
+			if [ ! -f $examples/passthrough_ll.c ] && [ -n "$install" ] && command -v apt-get >/dev/null; then
 				(mkdir -p "$work/fuse3" && cd "$work/fuse3" && apt-get source -qq fuse3) >/dev/null 2>&1
-				ll=$(dirname "$(find "$work/fuse3" -name passthrough_ll.c 2>/dev/null | head -1)")
+				examples=$(dirname "$(find "$work/fuse3" -name passthrough_ll.c 2>/dev/null | head -1)")
 			fi
-			# shellcheck disable=SC2046
-			if [ -f "$ll/passthrough_ll.c" ] && gcc -O2 -w -D_GNU_SOURCE "$ll/passthrough_ll.c" \
-				-o "$work/passthrough_ll" $(pkg-config --cflags --libs fuse3) 2>/dev/null; then
+			if example passthrough_ll; then
 				start passthrough_ll "$work/passthrough_ll" -f -o source=@SRC@,cache=auto,allow_other @MNT@
-			else
-				skip files passthrough_ll "its source is not here (libfuse3-dev's examples, apt-get source fuse3)"
+			fi
+			# libfuse's other one, by paths: no rival for data, and what it has to show there takes long.
+			if { wanted files || wanted tree; } && example passthrough && start passthrough "$work/passthrough" \
+				-f -o allow_other,modules=subdir,subdir=@SRC@ @MNT@; then
+				by_path=("${targets[-1]}")
+				by_name+=("+${targets[-1]}")
+				unset 'targets[-1]'
 			fi
 		fi
 	fi
@@ -229,7 +244,9 @@ for g in tree fio; do
 	mkdir -p "$work/$g"
 	reps=5
 	[ -n "$quick" ] && { [ $g = tree ] && reps=3 || reps=1; }
-	collect $g "${priority[@]}" taskset -c 0 "$here/tree.sh" $g "$work/$g" $reps "${targets[@]}"
+	more=()
+	[ $g = tree ] && more=("${by_path[@]}")
+	collect $g "${priority[@]}" taskset -c 0 "$here/tree.sh" $g "$work/$g" $reps "${targets[@]}" "${more[@]}"
 	rm -rf "${work:?}/$g"
 done
 
