@@ -68,7 +68,7 @@ if [ ! -f "$build/build.ninja" ]; then
 		{ tail -n 20 "$build.log"; echo "run.sh: meson setup failed" >&2; exit 1; }
 fi
 programs=()
-for p in alloc ref ref_static queue names recover grow clients files; do programs+=("tests/bench/bench_$p"); done
+for p in alloc ref ref_static queue names recover grow clients files writeback; do programs+=("tests/bench/bench_$p"); done
 ninja -C "$build" "${programs[@]}" >"$build.log" 2>&1 ||
 	{ tail -n 30 "$build.log"; echo "run.sh: the build failed" >&2; exit 1; }
 have_daemon= have_fuse_min=
@@ -128,7 +128,10 @@ for g in alloc ref queue names recover grow; do
 	say "$g"
 	collect $g "${priority[@]}" "$bin/bench_$g" -m $quick
 	case $g in
-	ref) collect $g "${priority[@]}" "$bin/bench_ref_static" -m $quick ;;
+	ref)
+		collect $g "${priority[@]}" "$bin/bench_ref_static" -m $quick
+		collect $g "$bin/bench_writeback" -m $quick
+		;;
 	grow) collect $g "${priority[@]}" "$bin/bench_clients" -m $quick ;;
 	esac
 done
