@@ -14,6 +14,7 @@
 #include "api.h"
 
 #define TRIM_MOST 32u	/* segments that one cxlshm_trim() gives back, of each kind: 12 to 19 ms of 4 KiB pages */
+#define TRIM_MS 20	/* who gives so many back is waited for so long, by who would be told that there is no room */
 
 static void count_recoveries(struct client *c, uint32_t clients)
 {
@@ -35,20 +36,21 @@ int api_made_room(struct client *c, int rc)
 	const struct timespec pause = {.tv_nsec = 1000000};
 	struct cxlshm_recovery recovery;
 	uint64_t owned = a64_load_relaxed(&c->slot->segments_owned);
+	int changing, made, ms = 0;
 
 	if (rc != -ENOSPC)
 		return 0;
+	/* Others may have the last of it in hand, to give it back.  Asked first, for then they may be done with it. */
+	changing = segment_any_changing(c);
 	/* What it keeps for itself may be what an extent wants. */
 	page_collect_all(c);
 	page_sweep(c, 0);
 	api_recover(c, &recovery);
-	if (segment_trim(c) || recovery.clients || a64_load_relaxed(&c->slot->segments_owned) < owned)
-		return 1;
-	/* Others may have the last of it in hand, to give it back: that takes a moment. */
-	if (!segment_any_changing(c))
-		return 0;
-	nanosleep(&pause, NULL);
-	return 1;
+	made = page_adopt_pushed(c) + segment_trim(c) || recovery.clients ||
+	       a64_load_relaxed(&c->slot->segments_owned) < owned;
+	for (; ms < TRIM_MS && segment_any_changing(c); ms++)
+		nanosleep(&pause, NULL);
+	return made || changing || ms;
 }
 
 /* ---- pools ---- */
@@ -231,7 +233,9 @@ int cxlshm_trim(struct cxlshm_client *client)
 	if (rc)
 		return rc;
 	frees = a64_load_relaxed(&c->slot->frees);
-	if ((root_trim(c) | page_collect_all(c) || frees != c->trimmed_at) &&
+	page_adopt_pushed(c);
+	/* Emptied runs, too: allocating may have collected what others freed. */
+	if ((root_trim(c) | page_collect_all(c) || frees != c->trimmed_at || c->emptied) &&
 	    page_sweep_some(c, c->pages_empty_max, TRIM_MOST) == TRIM_MOST)
 		frees--;	/* there may be more: the next call looks, too */
 	c->trimmed_at = frees;

@@ -539,7 +539,7 @@ void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 					list_push(c, run);
 				continue;
 			}
-			/* Crash in it: a run longer than its span, which is empty all the same; page_segment_used(). */
+			/* Crash in it: CHANGING, and recovery gives the rest back. */
 			if (segment_span_of(c->pool, segment) > 1) {
 				segment_release(c, segment);
 				return;
@@ -562,6 +562,19 @@ void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 		segment_release(c, segment);
 	else
 		c->segment_cursor = segment;
+}
+
+uint32_t page_adopt_pushed(struct client *c)
+{
+	uint32_t adopted = 0;
+
+	for (uint32_t s = c->pool->first_segment; s < c->pool->segments; s++)
+		if (segment_state_of(c->pool, s) == SEGMENT_ORPHAN &&
+		    a128_value_relaxed(&c->pool->segment_table[s].remote) && !segment_adopt(c, s)) {
+			page_adopted(c, s, 0);
+			adopted++;
+		}
+	return adopted;
 }
 
 int page_collect_some(struct client *c, uint32_t most)
@@ -605,8 +618,7 @@ int page_segment_used(struct client *c, uint32_t segment)
 		pages = 1;
 		if (a32_load_acquire(&run->kind) != PAGE_BLOCKS)
 			continue;
-		/* A span that a death cut short in shrinking is shorter than its run. */
-		if (!run_sane(c, c->pool->segments - segment, p, run))
+		if (!run_sane(c, segment_span_of(c->pool, segment), p, run))
 			return 1;	/* damaged: who knows */
 		pages = run->pages;
 		frontier = a32_load_acquire(&run->frontier);

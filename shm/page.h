@@ -136,6 +136,12 @@ int page_collect_all(struct client *c);
  * keep_empty is 0. */
 void page_adopted(struct client *c, uint32_t segment, int keep_empty);
 
+/*
+ * Adopt orphans onto which blocks have been pushed, and give back those that are empty; how many.  Who pushes and who orphans
+ * look at each other afterwards (page_bury(), page_retire()); one that died in between did not.
+ */
+uint32_t page_adopt_pushed(struct client *c);
+
 /* Does any block of this owned segment hold something? */
 int page_segment_used(struct client *c, uint32_t segment);
 

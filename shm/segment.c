@@ -217,45 +217,6 @@ static void set_state(struct client *c, uint32_t segment, enum segment_state sta
 	era_bump(c);
 }
 
-int segment_claim(struct client *c, uint32_t *segment)
-{
-	for (;;) {
-		uint32_t found = find_by_hint(c, 0);
-		struct stamped old;
-		int rc;
-
-		/* Every time: who uses the slot now has used our eras, and no CAS of ours may ever succeed. */
-		if (pool_slot_lost(c->pool, c->cid, c->slot))
-			return -ESTALE;
-		if (found == SEGMENT_NONE)
-			found = find_by_walk(c, 0);
-		if (found == SEGMENT_NONE)
-			return -ENOSPC;
-		old = a128_load_acquire(&table(c, found)->word);
-		if (!wanted(segment_value_state(old.value), 0) ||
-		    claim_word(c, found, old, SEGMENT_CHANGING))
-			continue;
-		c->claim_cursor = found;
-		hint_clear(c, 0, found);
-		rc = reserve(c, found);
-		CRASH_POINT(c, segment, reserved);
-		if (rc) {
-			segment_release(c, found);
-			return rc;
-		}
-		if (c->pool->super->numa[0])
-			numa_apply(c->pool, off_ptr(c->pool, (uint64_t)found << c->pool->segment_shift),
-				   1ull << c->pool->segment_shift);
-		if (segment_value_state(old.value) == SEGMENT_FREE_DIRTY)
-			scrub(c, found);
-		a64_store_relaxed(&table(c, found)->span, 0);
-		set_state(c, found, SEGMENT_OWNED);
-		CRASH_POINT(c, segment, opened);
-		*segment = found;
-		return 0;
-	}
-}
-
 int segment_adopt(struct client *c, uint32_t segment)
 {
 	struct stamped old = a128_load_acquire(&table(c, segment)->word);
@@ -360,22 +321,70 @@ static void let_go(struct client *c, uint32_t segment, enum segment_state state)
 	era_bump(c);
 }
 
-void segment_release(struct client *c, uint32_t segment)
+void segment_apply_shrink(struct client *c, const struct redo_fmt *r)
+{
+	uint32_t head = (uint32_t)r->object;
+	uint32_t segment = head + (uint32_t)r->next;
+	struct segment_fmt *s = table(c, segment);
+	struct stamped old = a128_load_acquire(&s->word);
+
+	a64_store_release(&table(c, head)->span, r->next);
+	persist(c->pool, table(c, head), sizeof(struct segment_fmt));
+	CRASH_POINT(c, segment, shrink_counted);
+	/* Repeated after a crash: once it is no longer this span's, it may be anybody's. */
+	if (old.value == segment_value(SEGMENT_BODY, 0, head)) {
+		era_store(c, &s->word, old.stamp, segment_value((enum segment_state)r->aux, 0, 0));
+		CRASH_POINT(c, segment, shrink_swapped);
+	}
+	dirty_hint(c, r->aux);
+	/* Pairs and Crash: as in segment_apply_release(). */
+	hint_set(c, 0, segment);
+	CRASH_POINT(c, segment, shrink_hinted);
+}
+
+/* Give all of a span back but its head, which is CHANGING; to the system if nobody looks any more. */
+static void span_shrink(struct client *c, uint32_t head, int nobody_looks)
+{
+	for (uint32_t count = segment_span_of(c->pool, head); count > 1; count--) {
+		uint64_t value = a128_value_relaxed(&table(c, head + count - 1)->word);
+		int given = nobody_looks && value == segment_value(SEGMENT_BODY, 0, head) && !punch(c, head + count - 1);
+		struct redo_fmt *r;
+
+		CRASH_POINT(c, segment, shrink_punched);
+		r = redo_begin(c, REDO_SPAN_SHRINK);
+		r->word = 0;
+		r->object = head;
+		r->next = count - 1;
+		r->aux = given ? SEGMENT_FREE : SEGMENT_FREE_DIRTY;
+		redo_seal(c, r);
+		segment_apply_shrink(c, r);
+		era_bump(c);
+	}
+}
+
+/* From CHANGING: to the system if nobody looks any more. */
+static void give_back(struct client *c, uint32_t segment, int nobody_looks)
 {
 	enum segment_state state = SEGMENT_FREE_DIRTY;
 
 	if (segment_span_of(c->pool, segment) > 1)
-		segment_span_shrink(c, segment);
-	/*
-	 * CHANGING before the memory goes, so that recovery does not look into it.  Nobody can come upon the segment's
-	 * objects from here on; who did before may still look at them, and then the memory is kept for the next owner.
-	 */
-	set_state(c, segment, SEGMENT_CHANGING);
-	CRASH_POINT(c, segment, closing);
-	if (quiet(c) && !punch(c, segment))
+		span_shrink(c, segment, nobody_looks);
+	if (nobody_looks && !punch(c, segment))
 		state = SEGMENT_FREE;
 	CRASH_POINT(c, segment, punched);
 	let_go(c, segment, state);
+}
+
+void segment_release(struct client *c, uint32_t segment)
+{
+	/*
+	 * CHANGING before any of the memory goes, so that recovery does not look into it.  Nobody can come upon the segment's
+	 * objects from here on; who did before may still look at them, and then the memory is kept for the next owner.
+	 * Pairs: segment_readable(), of the span's bodies, too.
+	 */
+	set_state(c, segment, SEGMENT_CHANGING);
+	CRASH_POINT(c, segment, closing);
+	give_back(c, segment, quiet(c));
 }
 
 void segment_orphan(struct client *c, uint32_t segment)
@@ -437,6 +446,73 @@ void segment_trim_hinted(struct client *c, uint32_t most)
 	CRASH_POINT(c, segment, trimmed);
 }
 
+/* ---- claiming one to fill ---- */
+
+/*
+ * A claimed segment that cannot be reserved.  If it was FREE nobody looks into it, for since it was given back nothing in it
+ * could be come upon; FREE_DIRTY without memory would be tried in vain before those that have some.
+ */
+static void claim_failed(struct client *c, uint32_t segment, enum segment_state was)
+{
+	give_back(c, segment, was == SEGMENT_FREE || quiet(c));
+}
+
+/* The first one behind `last` that has kept its memory: in a full file system there may be no more for others. */
+static uint32_t find_dirty(const struct client *c, uint32_t last)
+{
+	for (uint32_t segment = last + 1; segment < c->pool->segments; segment++)
+		if (segment_state_of(c->pool, segment) == SEGMENT_FREE_DIRTY)
+			return segment;
+	return SEGMENT_NONE;
+}
+
+int segment_claim(struct client *c, uint32_t *segment)
+{
+	uint32_t dirty_behind = SEGMENT_NONE;
+	int no_room = 0;
+
+	for (;;) {
+		uint32_t found = no_room ? find_dirty(c, dirty_behind) : find_by_hint(c, 0);
+		enum segment_state was;
+		struct stamped old;
+		int rc;
+
+		/* Every time: who uses the slot now has used our eras, and no CAS of ours may ever succeed. */
+		if (pool_slot_lost(c->pool, c->cid, c->slot))
+			return -ESTALE;
+		if (found == SEGMENT_NONE && !no_room)
+			found = find_by_walk(c, 0);
+		if (found == SEGMENT_NONE)
+			return -ENOSPC;
+		dirty_behind = no_room ? found : SEGMENT_NONE;
+		old = a128_load_acquire(&table(c, found)->word);
+		was = segment_value_state(old.value);
+		if (!wanted(was, 0) || claim_word(c, found, old, SEGMENT_CHANGING))
+			continue;
+		c->claim_cursor = found;
+		hint_clear(c, 0, found);
+		a64_store_relaxed(&table(c, found)->span, 0);
+		rc = reserve(c, found);
+		CRASH_POINT(c, segment, reserved);
+		if (rc) {
+			claim_failed(c, found, was);
+			if (rc != -ENOSPC)
+				return rc;
+			no_room = 1;
+			continue;
+		}
+		if (c->pool->super->numa[0])
+			numa_apply(c->pool, off_ptr(c->pool, (uint64_t)found << c->pool->segment_shift),
+				   1ull << c->pool->segment_shift);
+		if (was == SEGMENT_FREE_DIRTY)
+			scrub(c, found);
+		set_state(c, found, SEGMENT_OWNED);
+		CRASH_POINT(c, segment, opened);
+		*segment = found;
+		return 0;
+	}
+}
+
 /* ---- spans ---- */
 
 void segment_apply_grow(struct client *c, const struct redo_fmt *r)
@@ -482,48 +558,6 @@ static int span_grow(struct client *c, uint32_t head, uint32_t count)
 	return rc;
 }
 
-void segment_apply_shrink(struct client *c, const struct redo_fmt *r)
-{
-	uint32_t head = (uint32_t)r->object;
-	uint32_t segment = head + (uint32_t)r->next;
-	struct segment_fmt *s = table(c, segment);
-	struct stamped old = a128_load_acquire(&s->word);
-
-	a64_store_release(&table(c, head)->span, r->next);
-	persist(c->pool, table(c, head), sizeof(struct segment_fmt));
-	CRASH_POINT(c, segment, shrink_counted);
-	/* Repeated after a crash: once it is no longer this span's, it may be anybody's. */
-	if (old.value == segment_value(SEGMENT_BODY, 0, head)) {
-		era_store(c, &s->word, old.stamp, segment_value((enum segment_state)r->aux, 0, 0));
-		CRASH_POINT(c, segment, shrink_swapped);
-	}
-	dirty_hint(c, r->aux);
-	/* Pairs and Crash: as in segment_apply_release(). */
-	hint_set(c, 0, segment);
-	CRASH_POINT(c, segment, shrink_hinted);
-}
-
-void segment_span_shrink(struct client *c, uint32_t head)
-{
-	int give = quiet(c);
-
-	for (uint32_t count = segment_span_of(c->pool, head); count > 1; count--) {
-		uint64_t value = a128_value_relaxed(&table(c, head + count - 1)->word);
-		int given = give && value == segment_value(SEGMENT_BODY, 0, head) && !punch(c, head + count - 1);
-		struct redo_fmt *r;
-
-		CRASH_POINT(c, segment, shrink_punched);
-		r = redo_begin(c, REDO_SPAN_SHRINK);
-		r->word = 0;
-		r->object = head;
-		r->next = count - 1;
-		r->aux = given ? SEGMENT_FREE : SEGMENT_FREE_DIRTY;
-		redo_seal(c, r);
-		segment_apply_shrink(c, r);
-		era_bump(c);
-	}
-}
-
 /* The free segments from first on as one span.  -EAGAIN: somebody else was faster somewhere in it. */
 static int span_take(struct client *c, uint32_t first, uint32_t count)
 {
@@ -542,7 +576,7 @@ static int span_take(struct client *c, uint32_t first, uint32_t count)
 	for (have = 1; !rc && have < count; have++)
 		rc = span_grow(c, first, have);
 	if (rc) {
-		segment_release(c, first);
+		give_back(c, first, quiet(c));
 		return rc;
 	}
 	set_state(c, first, SEGMENT_OWNED);

@@ -7,13 +7,13 @@
  *   FREE_DIRTY ──▶              │  ▲                         └─────▶ FREE_DIRTY  (a reader may still look)
  *                       orphan  ▼  │ adopt
  *                              ORPHAN
- *   FREE, FREE_DIRTY ◀────▶ BODY: joins and leaves the span of the OWNED segment that heads it
+ *   FREE, FREE_DIRTY ◀────▶ BODY: joins and leaves the span of a segment that is CHANGING meanwhile, its head
  *
  * All owned segments hang on the slot's list, so that recovery finds them without looking at others.
  *
  *   call                     excludes                                  progress
  *   claim, adopt, grow       nothing: one CAS decides                  lock-free; expected O(1) CAS
- *   release, shrink, orphan  other calls of the owner                  wait-free but for the system call
+ *   release, orphan          other calls of the owner                  wait-free but for the system call
  *
  * Searching goes by two bitmaps of hints and falls back to a walk over all words before it says -ENOSPC, so a lost hint
  * costs time, not memory.
@@ -38,7 +38,7 @@ int segment_adopt_unhinted(struct client *c, uint32_t *segment);
 /* Own this segment if it is an orphan.  -EAGAIN: it is not. */
 int segment_adopt(struct client *c, uint32_t segment);
 
-/* Give an owned segment without blocks or remote list back. */
+/* Give an owned segment without blocks or remote list back, with the span that it heads. */
 void segment_release(struct client *c, uint32_t segment);
 
 /* Leave an owned segment to whoever wants it. */
@@ -46,9 +46,6 @@ void segment_orphan(struct client *c, uint32_t segment);
 
 /* Own count contiguous segments as one span headed by *head: its segment_fmt.span says so.  -ENOSPC. */
 int segment_span_claim(struct client *c, uint32_t count, uint32_t *head);
-
-/* Give all of a span back but its head. */
-void segment_span_shrink(struct client *c, uint32_t head);
 
 /* Give memory of FREE_DIRTY segments back to the system, as far as nobody may be looking; how many. */
 uint32_t segment_trim(struct client *c);
@@ -76,20 +73,34 @@ static inline enum segment_state segment_state_of(const struct pool *pool, uint3
 }
 
 /*
- * May the word at off be read?  Not if it is in a segment that may have been given back: reading a hole of a full tmpfs is
- * SIGBUS.  For recovery, between client_read_begin() and _end(): what is readable then stays so.
+ * May the word at off be read?  Not if it is in a segment that may have been given back, or not reserved yet: reading a hole
+ * of a full tmpfs is SIGBUS.  For recovery, between client_read_begin() and _end(): what is readable then stays so.
  */
 static inline int segment_readable(const struct pool *pool, uint64_t off)
 {
-	uint32_t segment = (uint32_t)(off >> pool->segment_shift);
+	uint32_t segment = (uint32_t)(off >> pool->segment_shift), head = segment;
 	enum segment_state state;
+	struct stamped body;
 
 	if (off >= pool->heap_bytes)
 		return 0;
 	if (segment < pool->first_segment)
 		return 1;
-	state = segment_state_of(pool, segment);
-	return state == SEGMENT_OWNED || state == SEGMENT_ORPHAN || state == SEGMENT_BODY;
+	body = a128_load_acquire(&pool->segment_table[segment].word);
+	state = segment_value_state(body.value);
+	if (state == SEGMENT_BODY) {
+		/*
+		 * As its head is: that is CHANGING while bodies are reserved and given back.  If this one is still the body it
+		 * was, then what was read of the head was read of the head it had.
+		 */
+		head = segment_value_head(body.value);
+		if (head < pool->first_segment || head >= segment)
+			return 0;	/* a damaged pool */
+		state = segment_state_of(pool, head);
+		if (a128_load_acquire(&pool->segment_table[segment].word).stamp != body.stamp)
+			return 0;
+	}
+	return state == SEGMENT_OWNED || state == SEGMENT_ORPHAN;
 }
 
 /*
