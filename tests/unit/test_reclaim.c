@@ -258,7 +258,7 @@ static void nobody_is_refused_beside_a_trim(void **state)
 {
 	struct fixture *f = fixture_new(64 << 20, 4);
 	struct pool *pool = (struct pool *)f->pool;
-	uint64_t bytes = (uint64_t)(count_state(pool, SEGMENT_FREE) - 1) << pool->segment_shift;
+	uint64_t bytes = (uint64_t)count_state(pool, SEGMENT_FREE) << pool->segment_shift;	/* all there is */
 	struct cxlshm_client *reader;
 	pthread_t thread;
 	cxlshm_ref ref;
