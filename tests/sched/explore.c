@@ -7,16 +7,6 @@
  */
 #include "interleave.h"
 
-static uint32_t ready(const struct world *w)
-{
-	uint32_t mask = 0;
-
-	for (uint32_t i = 0; i < FIBERS; i++)
-		if (w->state[i] == FIBER_READY)
-			mask |= 1u << i;
-	return mask;
-}
-
 static uint32_t highest(const uint32_t *priority, uint32_t mask)
 {
 	uint32_t best = (uint32_t)__builtin_ctz(mask);
@@ -65,8 +55,8 @@ static void run(struct world *w, const struct plan *p)
 		priority[i] = p->priority[i];
 	memcpy(w->done, p->moves, sizeof(w->done));
 	w->moves_done = p->count;
-	while (!w->failure[0] && (ready(w) || (!p->pct && next < p->count && p->moves[next].step == w->steps))) {
-		uint32_t mask = ready(w), to = from, kill = NOBODY;
+	while (!w->failure[0] && (fiber_ready(w) || (!p->pct && next < p->count && p->moves[next].step == w->steps))) {
+		uint32_t mask = fiber_ready(w), to = from, kill = NOBODY;
 
 		if (w->steps > STEPS_MAX) {
 			world_fail(w, "no end after %u steps", w->steps);
@@ -93,7 +83,7 @@ static void run(struct world *w, const struct plan *p)
 		}
 		if (kill != NOBODY && w->deaths < RECOVERERS && w->state[kill] != FIBER_OFF)
 			fiber_kill(w, kill);
-		mask = ready(w);
+		mask = fiber_ready(w);
 		if (p->pct)
 			to = highest(priority, mask);
 		else if (to >= FIBERS || !(mask & 1u << to))

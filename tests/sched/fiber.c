@@ -158,12 +158,45 @@ void fiber_look_for(int switches, int deaths)
 	now.deaths = deaths;
 }
 
+uint32_t fiber_unfinished(const struct world *w)
+{
+	uint32_t mask = 0;
+
+	for (uint32_t i = 0; i < FIBERS; i++)
+		if (w->state[i] == FIBER_READY)
+			mask |= 1u << i;
+	return mask;
+}
+
+uint32_t fiber_awake(const struct world *w)
+{
+	const uint64_t *sleeper = standins_sleepers();
+	uint32_t mask = fiber_unfinished(w);
+
+	for (uint32_t i = 0; i < FIBERS; i++)
+		if (sleeper[i] > TIME_OVER)
+			mask &= ~(1u << i);
+	return mask;
+}
+
+uint32_t fiber_ready(const struct world *w)
+{
+	uint32_t awake = fiber_awake(w);
+
+	return awake ? awake : fiber_unfinished(w);
+}
+
 enum stop fiber_resume(uint32_t fiber, uint32_t stop_at)
 {
 	struct fiber *f = &now.fiber[fiber];
 	uint64_t changes = memory_changes();
 	struct world *w = now.w;
 
+	if (standins_sleepers()[fiber] > TIME_OVER) {
+		memory_line(w->line[fiber]);
+		standins_time_over(fiber);
+		memory_line(NOBODY);
+	}
 	now.stop_at = stop_at;
 	now.solo = 0;
 	now.running = fiber;
@@ -182,7 +215,7 @@ enum stop fiber_resume(uint32_t fiber, uint32_t stop_at)
 		w->state[fiber] = FIBER_DONE;
 		w->may_die = now.deaths && memory_changes() != w->looked_at[fiber];
 	}
-	if (now.stop == STOP_YIELD)
+	if (now.stop == STOP_YIELD && fiber_awake(w) & 1u << fiber)
 		w->yielded |= 1u << fiber;
 	memset((char *)f->at - BELOW_BYTES, 0, BELOW_BYTES);
 	return now.stop;

@@ -76,6 +76,11 @@ void fiber_look_for(int switches, int deaths);
 /* Let it run until it stops, at the latest before step stop_at (unless exploring). */
 enum stop fiber_resume(uint32_t fiber, uint32_t stop_at);
 
+/* Masks: who has not ended; of those, who does not wait for a futex; or if all do, who may find its time over. */
+uint32_t fiber_unfinished(const struct world *w);
+uint32_t fiber_awake(const struct world *w);
+uint32_t fiber_ready(const struct world *w);
+
 /* It dies; the recoverer who can run now. */
 uint32_t fiber_kill(struct world *w, uint32_t fiber);
 
@@ -124,6 +129,12 @@ void memory_forget_lines(void);
 void standins_for(struct world *w);
 void *standins_outside(size_t *bytes);
 const uint64_t *standins_holes(void);
+
+/* Of each fiber, more than TIME_OVER while it waits for a futex.  It waits no more, though nobody woke it. */
+#define TIME_OVER 1u
+const uint64_t *standins_sleepers(void);
+void standins_time_over(uint32_t fiber);
+
 void standins_drop_locks(int fd);
 int standins_is_lock(uint64_t offset);
 void standins_file(unsigned i, uint64_t *id, uint64_t *bytes);
@@ -248,7 +259,8 @@ struct area {
 	const struct op *ops;	/* ends with name NULL */
 };
 
-extern const struct area area_ref, area_cell, area_export, area_memory, area_trim, area_queue, area_spsc, area_holder,
+extern const struct area area_ref, area_cell, area_export, area_memory, area_trim, area_queue, area_spsc,
+	area_wait_empty, area_wait_full, area_wait_empty_one, area_wait_full_one, area_holder,
 	area_sender_left, area_sender_begun, area_sender_filled, area_receiver_left, area_receiver_begun,
 	area_receiver_emptied, area_join, area_names, area_across, area_nodes, area_frozen, area_files, area_attr, area_look;
 

@@ -22,6 +22,7 @@
 #include "interleave.h"
 
 const struct area *const areas[] = {&area_ref, &area_cell, &area_export, &area_memory, &area_trim, &area_queue, &area_spsc,
+					   &area_wait_empty, &area_wait_full, &area_wait_empty_one, &area_wait_full_one,
 					   &area_holder, &area_sender_left, &area_sender_begun, &area_sender_filled,
 					   &area_receiver_left, &area_receiver_begun, &area_receiver_emptied, &area_join,
 					   &area_names, &area_across, &area_nodes, &area_frozen, &area_files, &area_attr, &area_look,

@@ -21,6 +21,7 @@ flags="-std=gnu11 -O2 -g -w -D_GNU_SOURCE -U_FORTIFY_SOURCE -fno-strict-aliasing
 base=$work/base
 mkdir -p "$base/o"
 cp "$root"/shm/*.[ch] "$here"/*.[ch] "$base"
+sed -i 's/^#define POLLS .*/#define POLLS 1u/' "$base/api_queue.c"
 mkdir "$work/lib"
 cp "$here"/../lib/*.h "$work/lib"	# "../lib" of every copy
 
@@ -54,6 +55,10 @@ late_detach_looks|memory.free_all+leave|ref.c|s/\tif \(segment_readable\(c->pool
 record_in_window|memory.free_all+leave|recover.c|s/\tclient_read_begin\(c\);\n\tfence_seq_cst\(\);\n(\tlanded = )/$1/; s/(\t\tapply\(c, r\);\n)\tclient_read_end\(c\);\n/$1/
 roots_before_segments|memory|recover.c|s/\tpage_retire\(c\);\n//; s/\troot_each\(c, drop_row, NULL\);\n/\tpage_retire(c);\n\troot_each(c, drop_row, NULL);\n/
 tail_read_again|queue|queue.c|s/\t\tif \(a64_load_acquire\(&q->tail\) != tail\)\n\t\t\tcontinue;\n//
+waiting_looks_again|wait_empty.receive_wait+send|api_queue.c|s/(queue_announce\(c, queue, side\);\n.*?)\t\trc = transfer_later\(c, queue, row, side\);\n\t\tif \(rc != -EAGAIN\)\n\t\t\treturn rc;\n/$1/s
+waiting_is_cleared_first|wait_empty.receive_wait2+send2|queue.c|s/\ta32_store_release\(waiting, 0\);\n(.*?\ta32_add_acq_rel\(futex, 1\);\n)/$1\ta32_store_release(waiting, 0);\n/s
+waiting_word_counts|wait_empty.receive_wait+send|queue.c|s/\ta32_add_acq_rel\(futex, 1\);\n//
+room_wakes_senders|wait_full.send_wait+receive|queue.c|s/\t\twake\(c, &queue->q->send_waiting, &queue->q->send_futex\);/\t\t;/
 role_names_incarnation|sender_left|queue.c|s/client_claimed\(c->pool, cid\) &&\n\t       client_incarnation\(c->pool, cid\) == value >> 12;/client_claimed(c->pool, cid);/
 sender_is_settled|sender_begun|queue.c|s/\t\tsettle_sender\(c, queue\);\n/\t\t;\n/
 receiver_is_settled|receiver_begun|queue.c|s/\t\tsettle_receiver\(c, queue\);\n/\t\t;\n/

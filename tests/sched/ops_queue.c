@@ -2,10 +2,13 @@
 /*
  * Areas queue, spsc and holder: a queue of two places with one reference in it.
  *
+ * Areas wait_*: calls that wait, on an empty queue or a full one.
+ *
  * Areas sender_* and receiver_*: a one-to-one queue whose sender, or receiver, is gone: it left, or died in a call, and is
  * not recovered.  Actors 0 and 1 are its heirs, actor 2 has the other role.  Of who left, actor 1 has the slot.
  */
 #include <errno.h>
+#include <time.h>
 
 #include "queue.h"
 #include "interleave.h"
@@ -61,10 +64,48 @@ static int gone(struct world *w, unsigned me)
 	return me != OBSERVER && w->pool[me]->own[w->cid[me]] != w->client[me];
 }
 
-static int send(struct world *w, unsigned me)
+#define WAIT_NS 10000000	/* one sleep; nobody's time is over while anybody else can run */
+
+static int64_t waited_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
+/*
+ * Who found its time over was alone: if there was something to be had then, it should have been woken, unless somebody died
+ * who would have done so.  And if there was nothing, that is how the queue was then, not just when the call began.
+ */
+static int judge_wait(struct world *w, uint32_t *e, int64_t from, int rc)
+{
+	struct history *h = &w->v.history;
+	struct event again = h->event[*e];
+
+	if (waited_ns() == from)
+		return rc;
+	if (!rc && !w->deaths)
+		world_fail(w, "a wake-up was lost: it waited for what was there");
+	if (rc != -ETIMEDOUT)
+		return rc;
+	/* Of a one-to-one queue it has had the role since its first try, which is an event of its own. */
+	if (!h->roles) {
+		h->event[*e].begin = h->clock++;
+	} else if (h->count < EVENTS_MAX / 2) {
+		history_end(h, *e, -EAGAIN, 0);
+		*e = h->count++;
+		h->event[*e] = again;
+		h->event[*e].begin = h->clock++;
+	}
+	return -EAGAIN;
+}
+
+static int send_for(struct world *w, unsigned me, int wait)
 {
 	struct history *h = &w->v.history;
 	cxlshm_ref *item = NULL;
+	int64_t from;
 	uint32_t e;
 	int rc;
 
@@ -75,7 +116,9 @@ static int send(struct world *w, unsigned me)
 		return -ENOENT;
 	e = history_begin(h, me, OP_SEND);
 	h->event[e].arg = tag_of(w, me, *item);
-	rc = cxlshm_queue_send(actor(w, me), w->v.ref[me][QUEUE], *item);
+	from = waited_ns();
+	rc = wait ? judge_wait(w, &e, from, cxlshm_queue_send_wait(actor(w, me), w->v.ref[me][QUEUE], *item, WAIT_NS)) :
+		    cxlshm_queue_send(actor(w, me), w->v.ref[me][QUEUE], *item);
 	if (rc != -EBUSY)
 		expect(w, "send", rc, -EAGAIN);
 	history_end(h, e, rc, 0);
@@ -84,20 +127,32 @@ static int send(struct world *w, unsigned me)
 	return rc;
 }
 
-static int receive(struct world *w, unsigned me)
+static int receive_for(struct world *w, unsigned me, int wait)
 {
 	struct history *h = &w->v.history;
 	uint32_t e = history_begin(h, me, OP_RECEIVE);
+	int64_t from = waited_ns();
 	cxlshm_ref ref = 0;
 	int rc;
 
-	rc = cxlshm_queue_receive(actor(w, me), w->v.ref[me][QUEUE], &ref);
+	rc = wait ? judge_wait(w, &e, from, cxlshm_queue_receive_wait(actor(w, me), w->v.ref[me][QUEUE], &ref, WAIT_NS)) :
+		    cxlshm_queue_receive(actor(w, me), w->v.ref[me][QUEUE], &ref);
 	if (rc != -EBUSY)
 		expect(w, "receive", rc, -EAGAIN);
 	history_end(h, e, rc, rc ? 0 : tag_of(w, me, ref));
 	if (!rc)
 		expect(w, "release", cxlshm_release(actor(w, me), ref), 0);
 	return rc;
+}
+
+static int send(struct world *w, unsigned me)
+{
+	return send_for(w, me, 0);
+}
+
+static int receive(struct world *w, unsigned me)
+{
+	return receive_for(w, me, 0);
 }
 
 static void send_op(struct world *w, unsigned me)
@@ -110,6 +165,44 @@ static void receive_op(struct world *w, unsigned me)
 {
 	if (!gone(w, me))
 		(void)receive(w, me);
+}
+
+static void send_wait_op(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		(void)send_for(w, me, 1);
+}
+
+static void receive_wait_op(struct world *w, unsigned me)
+{
+	if (!gone(w, me))
+		(void)receive_for(w, me, 1);
+}
+
+/* The second waits while the other one still is at waking the first. */
+static void send_wait2_op(struct world *w, unsigned me)
+{
+	send_wait_op(w, me);
+	send_wait_op(w, me);
+}
+
+static void receive_wait2_op(struct world *w, unsigned me)
+{
+	receive_wait_op(w, me);
+	receive_wait_op(w, me);
+}
+
+/* It takes what it sends, or another's; and it makes room for itself, or another. */
+static void pass_wait_op(struct world *w, unsigned me)
+{
+	send_op(w, me);
+	receive_wait_op(w, me);
+}
+
+static void turn_wait_op(struct world *w, unsigned me)
+{
+	receive_op(w, me);
+	send_wait_op(w, me);
 }
 
 static void length_op(struct world *w, unsigned me)
@@ -246,6 +339,48 @@ const struct area area_queue = {
 const struct area area_spsc = {
 	.name = "spsc", .kind = SPEC_QUEUE, .ordered = 1, .prepare = prepare_one, .observe = observe, .ops = ops,
 };
+
+/* ---- waiting: actor 0 has the sender's role, actor 1 the receiver's, if there are any ---- */
+
+static void prepare_wait(struct world *w, unsigned flags, uint32_t full)
+{
+	uint8_t *start = w->v.history.start;
+	cxlshm_ref ref;
+
+	make_queue(w, flags);
+	for (unsigned i = 0; i < w->actors; i++)
+		take_part(w, i);
+	MUST(cxlshm_queue_send(actor(w, 0), w->v.ref[0][QUEUE], tagged(w, 0, 1, 40)));
+	MUST(cxlshm_queue_receive(actor(w, 1), w->v.ref[1][QUEUE], &ref));
+	MUST(cxlshm_release(actor(w, 1), ref));
+	for (uint32_t k = 1; full && k <= CAPACITY; k++) {
+		MUST(cxlshm_queue_send(actor(w, 0), w->v.ref[0][QUEUE], tagged(w, 0, (int)k, 40)));
+		start[0] = start[k] = (uint8_t)k;
+	}
+	start[QUEUE_ROLES] = flags & CXLSHM_SPSC ? 1 : 0;
+	start[QUEUE_ROLES + 1] = flags & CXLSHM_SPSC ? 2 : 0;
+}
+
+static const struct op wait_ops[] = {
+	{"send_wait", send_wait_op}, {"receive_wait", receive_wait_op}, {"send_wait2", send_wait2_op},
+	{"receive_wait2", receive_wait2_op}, {"pass_wait", pass_wait_op}, {"turn_wait", turn_wait_op},
+	{"send", send_op}, {"receive", receive_op}, {"send2", send2_op}, {"receive2", receive2_op}, {"leave", leave_op}, {NULL, NULL},
+};
+
+#define WAIT(how, flags, full)                                                                     \
+	static void prepare_wait_##how(struct world *w)                                            \
+	{                                                                                          \
+		prepare_wait(w, flags, full);                                                      \
+	}                                                                                          \
+	const struct area area_wait_##how = {                                                      \
+		.name = "wait_" #how, .kind = SPEC_QUEUE, .leading = 4, .ordered = (flags) != 0,   \
+		.prepare = prepare_wait_##how, .observe = observe, .ops = wait_ops,                \
+	};
+
+WAIT(empty, 0, 0)
+WAIT(full, 0, 1)
+WAIT(empty_one, CXLSHM_SPSC, 0)
+WAIT(full_one, CXLSHM_SPSC, 1)
 
 /* ---- succession: actor 0 has the sender's role, and goes or dies ---- */
 

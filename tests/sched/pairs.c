@@ -269,7 +269,8 @@ int pairs_compare(const struct options *o)
 {
 	static const char *const small[] = {
 		"ref.attach+attach", "ref.attach+detach", "ref.detach+detach", "cell.load+swap", "cell.store+clear",
-		"export.import0+import0", "queue.send+send", "spsc.send+receive", "memory.free+free", "names.mk_a+rm_a",
+		"export.import0+import0", "queue.send+send", "spsc.send+receive", "wait_empty.receive_wait+send",
+		"memory.free+free", "names.mk_a+rm_a",
 		"names.look_a+mv_ab", "files.create+unlink",
 		"sender_left.send+send+receive", "sender_begun.send+send+receive"};	/* these two in the long form only */
 	/* Every access and no memory of states: only where that comes to an end. */

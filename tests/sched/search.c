@@ -263,20 +263,14 @@ static void add(struct frame *f, uint32_t kill, uint32_t to)
 	f->option[f->options++] = (struct option){(uint8_t)kill, (uint8_t)to};
 }
 
-static uint32_t ready(const struct world *w)
-{
-	uint32_t mask = 0;
-
-	for (uint32_t i = 0; i < FIBERS; i++)
-		if (w->state[i] == FIBER_READY)
-			mask |= 1u << i;
-	return mask;
-}
-
 static void ways_on(struct world *w, struct frame *f, enum stop why)
 {
-	uint32_t mask = ready(w), others = mask & ~(1u << f->from), awake = others & ~w->yielded;
+	uint32_t mask = fiber_ready(w), others = mask & ~(1u << f->from), alive = others & fiber_awake(w), awake;
 
+	/* Of those who all wait, the time of any may be over first. */
+	if (why == STOP_YIELD && !alive)
+		others = mask;
+	awake = others & ~w->yielded;
 	f->options = f->next = 0;
 	f->why = why;
 	f->forced = why != STOP_ACCESS || f->from == NOBODY;
@@ -294,7 +288,7 @@ static void ways_on(struct world *w, struct frame *f, enum stop why)
 	}
 	if (f->from != NOBODY && w->may_die && f->deaths_left && w->deaths < RECOVERERS) {
 		for (uint32_t to = 0; to < FIBERS; to++)
-			if (others & 1u << to || to == ACTORS_MAX + w->deaths)
+			if (alive & 1u << to || to == ACTORS_MAX + w->deaths)
 				add(f, f->from, to);
 		w->looked_at[f->from] = memory_changes();
 	}
@@ -426,10 +420,10 @@ static int go(struct world *w, struct now *n, const struct frame *f, struct opti
 	if (f->why == STOP_ACCESS && f->from != NOBODY)
 		usual = f->from;
 	else if (f->why != STOP_YIELD)
-		usual = (uint32_t)__builtin_ctz(ready(w));
+		usual = (uint32_t)__builtin_ctz(fiber_ready(w));
 	if (o.kill != NOBODY || o.to != usual)
 		note_move(w, o.kill, o.to);
-	fiber_look_for(n->preemptions_left && ready(w) & ~(1u << o.to), n->deaths_left && w->deaths < RECOVERERS);
+	fiber_look_for(n->preemptions_left && fiber_unfinished(w) & ~(1u << o.to), n->deaths_left && w->deaths < RECOVERERS);
 	s.loaded[o.to] = NO_IMAGE;
 	n->from = o.to;
 	n->why = fiber_resume(o.to, 0);

@@ -9,7 +9,8 @@
  *                SIGBUS on a full tmpfs, and fails the run (memory.c)
  *   reading      pread(2) of the heap is one step a segment, and nothing but zeros of a hole
  *   sleeping     the others go on
- *   time         stands still
+ *   time         stands still, but for who waited in vain: a clock for each fiber
+ *   futex        who waits does not run until it is woken or, when nobody else can run, until its time is over
  *   membarrier   nothing: the run is sequentially consistent
  *   allocation   a fiber's handles come from an arena of its own, in order; the last one can be freed
  *
@@ -17,6 +18,7 @@
  */
 #include <errno.h>
 #include <linux/fs.h>
+#include <linux/futex.h>
 #include <stdarg.h>
 #include <sys/syscall.h>
 
@@ -33,6 +35,8 @@ static struct {
 	uint64_t file[FILES];	/* id, 0: none */
 	uint64_t bytes[FILES];
 	uint64_t hole[SEGMENTS_MAX];	/* of the heap: 1, a segment without memory */
+	uint64_t sleeper[FIBERS + 1];	/* the futex word's place in the heap; TIME_OVER; 0: it does not wait */
+	uint64_t clock[FIBERS + 1];	/* nanoseconds that it has waited in vain */
 } outside;
 
 static uint64_t arena_used[FIBERS + 1], arena_last[FIBERS + 1];
@@ -45,6 +49,8 @@ void standins_for(struct world *w)
 		outside.lock[i] = 0;
 	for (unsigned i = 0; i < FILES; i++)
 		outside.file[i] = 0;
+	for (unsigned i = 0; i <= FIBERS; i++)
+		outside.sleeper[i] = outside.clock[i] = 0;
 	for (unsigned i = 0; i < SEGMENTS_MAX; i++)
 		outside.hole[i] = w && i < w->pool[0]->segments &&
 				  segment_state_of(w->pool[0], i) == SEGMENT_FREE && i >= w->pool[0]->first_segment;
@@ -59,6 +65,16 @@ void *standins_outside(size_t *bytes)
 const uint64_t *standins_holes(void)
 {
 	return outside.hole;
+}
+
+const uint64_t *standins_sleepers(void)
+{
+	return outside.sleeper;
+}
+
+void standins_time_over(uint32_t fiber)
+{
+	outside.sleeper[fiber] = TIME_OVER;
 }
 
 void standins_drop_locks(int fd)
@@ -316,6 +332,10 @@ int standin_clock_gettime(clockid_t clock, struct timespec *now)
 	if (!world)
 		return (clock_gettime)(clock, now);
 	*now = (struct timespec){.tv_sec = 1000000000};
+	if (clock == CLOCK_MONOTONIC) {
+		now->tv_sec += (time_t)(outside.clock[fiber_running()] / 1000000000);
+		now->tv_nsec = (long)(outside.clock[fiber_running()] % 1000000000);
+	}
 	return 0;
 }
 
@@ -333,9 +353,69 @@ int standin_sched_yield(void)
 	return 0;
 }
 
-/* futex(2) wakes nobody here, and membarrier(2) has nothing to order. */
+/* ---- futex ---- */
+
+/* Looking at the word and going to sleep is one step. */
+static long futex_wait(uint32_t *word, uint64_t place, uint32_t expected, const struct timespec *timeout)
+{
+	uint32_t me = fiber_running();
+	int over;
+
+	fiber_step(1, 1, 0);
+	memory_as_one(&outside.sleeper[me], sizeof(outside.sleeper[me]));
+	if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != expected) {
+		memory_apart();
+		errno = EAGAIN;
+		return -1;
+	}
+	outside.sleeper[me] = place;
+	memory_apart();
+	fiber_yield();
+	over = outside.sleeper[me] == TIME_OVER;
+	if (!over)
+		return 0;
+	if (!timeout)
+		world_fail(world, "fiber %u waits for ever", me);
+	outside.sleeper[me] = 0;
+	outside.clock[me] += timeout ? (uint64_t)timeout->tv_sec * 1000000000 + (uint64_t)timeout->tv_nsec : 0;
+	errno = ETIMEDOUT;
+	return -1;
+}
+
+static long futex_wake(uint64_t place)
+{
+	long woken = 0;
+
+	memory_as_one(outside.sleeper, sizeof(outside.sleeper));
+	for (uint32_t f = 0; f < FIBERS; f++)
+		if (outside.sleeper[f] == place) {
+			outside.sleeper[f] = 0;
+			woken++;
+		}
+	memory_apart();
+	return woken;
+}
+
+/* membarrier(2) has nothing to order here. */
 long standin_syscall(long number, ...)
 {
+	const struct timespec *timeout;
+	uint32_t *word, value;
+	uint64_t place;
+	va_list args;
+	int op;
+
 	REQUIRE(number == SYS_futex || number == SYS_membarrier);
-	return 0;
+	/* On the main stack nobody else is there to be woken, and nobody waits. */
+	if (number == SYS_membarrier || !world || fiber_running() == FIBERS)
+		return 0;
+	va_start(args, number);
+	word = va_arg(args, uint32_t *);
+	op = va_arg(args, int);
+	value = va_arg(args, uint32_t);
+	timeout = va_arg(args, const struct timespec *);
+	va_end(args);
+	place = (uint64_t)((char *)word - (char *)world->pool[fiber_running()]->base);
+	REQUIRE(place > TIME_OVER && place < world->pool[0]->heap_bytes && (op == FUTEX_WAIT || op == FUTEX_WAKE));
+	return op == FUTEX_WAIT ? futex_wait(word, place, value, timeout) : futex_wake(place);
 }
