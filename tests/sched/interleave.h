@@ -330,6 +330,7 @@ void report_failure(struct world *w, const char *name, const char *replay);
 
 #define PAIRS_MAX 2048u
 #define LEVELS_MAX 12u
+#define JOBS_MAX 256u
 
 struct options {
 	int full, quick, list, stop, random, verbose, everything, no_states, compare;
@@ -345,19 +346,21 @@ struct result {	/* of a pair */
 	float spent;	/* seconds, the last time it was late */
 };
 
+struct at {	/* where a worker is, should it fault or be killed */
+	int pid;
+	struct world *w;	/* the worker's own memory */
+	char name[80];
+	uint64_t seed;
+	uint64_t states;	/* at the last alarm */
+};
+
 struct shared {	/* by the workers */
 	struct totals totals;
 	struct result result[PAIRS_MAX];
 	uint32_t next_task, next_area;
 	uint64_t next_seed;
 	int stop;
-};
-
-struct at {	/* where a worker is, should it fault */
-	struct world *w;
-	char name[80];
-	uint64_t seed;
-	uint64_t states;	/* at the last alarm */
+	struct at at[JOBS_MAX];	/* of the workers, for when they die over it */
 };
 
 struct pair {	/* or triple */
@@ -367,7 +370,7 @@ struct pair {	/* or triple */
 	char name[80];
 };
 
-extern struct at working;
+extern struct at *working;
 extern const struct area *const areas[];
 
 /* The index-th pair within the options; 0: there is none. */

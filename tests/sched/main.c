@@ -32,26 +32,26 @@ static struct shared *shared;
 
 /* ---- faults: say which run, and end this worker ---- */
 
-struct at working;
+struct at *working;
 
 static void fault(int sig)
 {
 	static char line[MOVES_MAX * 12 + 1000];
 	int used;
 
-	if (sig == SIGALRM && working.states != totals->states + totals->schedules) {
-		working.states = totals->states + totals->schedules;
+	if (sig == SIGALRM && working->states != totals->states + totals->schedules) {
+		working->states = totals->states + totals->schedules;
 		return;
 	}
-	used = snprintf(line, sizeof(line), "FAILED %s: %s\n    replay: sched --replay '%s:", working.name,
-			sig == SIGALRM ? "a loop without an end" : sig == SIGABRT ? "an assertion" : "a fault", working.name);
-	if (working.seed)
-		used += snprintf(line + used, sizeof(line) - (size_t)used, "seed=%llu", (unsigned long long)working.seed);
-	for (uint32_t i = 0; !working.seed && working.w && i < working.w->moves_done && used < (int)sizeof(line) - 50; i++)
+	used = snprintf(line, sizeof(line), "FAILED %s: %s\n    replay: sched --replay '%s:", working->name,
+			sig == SIGALRM ? "a loop without an end" : sig == SIGABRT ? "an assertion" : "a fault", working->name);
+	if (working->seed)
+		used += snprintf(line + used, sizeof(line) - (size_t)used, "seed=%llu", (unsigned long long)working->seed);
+	for (uint32_t i = 0; !working->seed && working->w && i < working->w->moves_done && used < (int)sizeof(line) - 50; i++)
 		used += snprintf(line + used, sizeof(line) - (size_t)used,
-				 working.w->done[i].kill == NOBODY ? "%s%u%.0u>%u" : "%s%ux%u>%u", i ? "," : "",
-				 working.w->done[i].step, working.w->done[i].kill == NOBODY ? 0 : working.w->done[i].kill,
-				 working.w->done[i].to);
+				 working->w->done[i].kill == NOBODY ? "%s%u%.0u>%u" : "%s%ux%u>%u", i ? "," : "",
+				 working->w->done[i].step, working->w->done[i].kill == NOBODY ? 0 : working->w->done[i].kill,
+				 working->w->done[i].to);
 	used += snprintf(line + used, sizeof(line) - (size_t)used, "'\n");
 	if (write(1, line, (size_t)used) < 0)
 		_exit(11);
@@ -83,9 +83,9 @@ struct world *world_for(struct world *w, const struct area *area, uint32_t actor
 		return w;
 	if (w)
 		world_delete(w);
-	working.w = NULL;
+	working->w = NULL;
 	w = world_new(area, actors);
-	working.w = w;
+	working->w = w;
 	return w;
 }
 
@@ -105,12 +105,12 @@ static void work_random(const struct options *o, double deadline)
 		if (o->area && strcmp(o->area, areas[index]->name))
 			continue;
 		w = world_for(w, areas[index], 3);
-		snprintf(working.name, sizeof(working.name), "%s", w->area->name);
+		snprintf(working->name, sizeof(working->name), "%s", w->area->name);
 		while (seconds_now() < until && seconds_now() < deadline && totals->failures < failures + 3 &&
 		       !shared->stop) {
 			for (int i = 0; i < 16; i++) {
-				working.seed = o->seed + __atomic_fetch_add(&shared->next_seed, 1, __ATOMIC_RELAXED);
-				explore_random(w, working.seed);
+				working->seed = o->seed + __atomic_fetch_add(&shared->next_seed, 1, __ATOMIC_RELAXED);
+				explore_random(w, working->seed);
 			}
 			if (o->stop && totals->failures)
 				shared->stop = 1;
@@ -131,14 +131,39 @@ static void clean_after(pid_t pid)
 		fprintf(stderr, "cannot clean up after %d\n", (int)pid);
 }
 
+/* Killed, perhaps for want of memory: it could not say so itself. */
+static void say_where(const struct at *at, int status)
+{
+	printf("FAILED %s: the worker ended with status 0x%x\n", at->name[0] ? at->name : "before its first run", (unsigned)status);
+	if (at->seed)
+		printf("    replay: sched --replay '%s:seed=%llu'\n", at->name, (unsigned long long)at->seed);
+	else if (at->name[0])
+		printf("    again: sched --long --jobs 1 --pair %s\n", at->name);
+}
+
+static struct at *at_of(pid_t pid)
+{
+	for (unsigned j = 0; j < JOBS_MAX; j++)
+		if (shared->at[j].pid == pid)
+			return &shared->at[j];
+	return NULL;
+}
+
 static pid_t start(const struct options *o, double pairs_until, double until)
 {
+	struct at *at = at_of(0);
 	pid_t pid;
 
 	fflush(NULL);
+	REQUIRE(at);
+	memset(at, 0, sizeof(*at));
 	pid = fork();
-	if (pid)
+	if (pid) {
+		if (pid > 0)
+			at->pid = pid;
 		return pid;
+	}
+	working = at;
 	catch_faults();
 	if (!o->random)
 		pairs_work(shared, o, pairs_until);
@@ -156,6 +181,7 @@ static int run_all(const struct options *o)
 	for (unsigned j = 0; j < o->jobs; j++)
 		running += start(o, pairs_until, until) > 0;
 	while (running) {
+		struct at *at;
 		int status;
 		pid_t pid = waitpid(-1, &status, WNOHANG);
 
@@ -173,11 +199,15 @@ static int run_all(const struct options *o)
 			break;
 		running--;
 		clean_after(pid);
+		at = at_of(pid);
+		if (at)
+			at->pid = 0;
 		if (WIFEXITED(status) && !WEXITSTATUS(status))
 			continue;
 		if (!WIFEXITED(status) || WEXITSTATUS(status) != 10) {
 			totals->failures++;
-			printf("FAILED: a worker ended with status 0x%x\n", (unsigned)status);
+			if (at)
+				say_where(at, status);
 			continue;
 		}
 		/* Another one goes on behind it. */
@@ -197,14 +227,14 @@ static int replay(struct options *o, char *text)
 		return 2;
 	*colon = 0;
 	catch_faults();
-	snprintf(working.name, sizeof(working.name), "%s", text);
+	snprintf(working->name, sizeof(working->name), "%s", text);
 	if (!strncmp(colon + 1, "seed=", 5)) {
 		o->area = text;
 		if (dot || !pair_at(o, 0, &pair))
 			return 2;
 		w = world_for(NULL, pair.area, 3);
-		working.seed = strtoull(colon + 6, NULL, 0);
-		explore_random(w, working.seed);
+		working->seed = strtoull(colon + 6, NULL, 0);
+		explore_random(w, working->seed);
 	} else {
 		o->pair = text;
 		if (!pair_at(o, 0, &pair))
@@ -281,8 +311,9 @@ int main(int argc, char **argv)
 	if (!(o.seconds > 0))
 		o.seconds = o.full ? 3600 : 120;
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	REQUIRE(shared != MAP_FAILED && o.jobs);
+	REQUIRE(shared != MAP_FAILED && o.jobs && o.jobs < JOBS_MAX);
 	totals = &shared->totals;
+	working = &shared->at[0];	/* of who has no other */
 	if (again) {
 		int status = 0;
 		pid_t pid;

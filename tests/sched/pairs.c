@@ -120,8 +120,8 @@ static void work_level(struct world *w, const struct options *o, const struct pa
 	double from = seconds_now();
 	enum search_end end;
 
-	snprintf(working.name, sizeof(working.name), "%s", pair->name);
-	working.seed = 0;
+	snprintf(working->name, sizeof(working->name), "%s", pair->name);
+	working->seed = 0;
 	end = search_level(w, &levels[level], &limits, pair->name);
 	ends = search_ends(&sum);
 	r->spent = end == SEARCH_LATE ? (float)seconds : 0;
