@@ -59,6 +59,7 @@ waiting_looks_again|wait_empty.receive_wait+send|api_queue.c|s/(queue_announce\(
 waiting_is_cleared_first|wait_empty.receive_wait2+send2|queue.c|s/\ta32_store_release\(waiting, 0\);\n(.*?\ta32_add_acq_rel\(futex, 1\);\n)/$1\ta32_store_release(waiting, 0);\n/s
 waiting_word_counts|wait_empty.receive_wait+send|queue.c|s/\ta32_add_acq_rel\(futex, 1\);\n//
 room_wakes_senders|wait_full.send_wait+receive|queue.c|s/\t\twake\(c, &queue->q->send_waiting, &queue->q->send_futex\);/\t\t;/
+leaving_wakes|join.leave+wait|recover.c|s/(\ta32_add_acq_rel\(&pool->shared->clients_sequence, 1\);\n)\tsyscall\(SYS_futex[^\n]*\n/$1/
 role_names_incarnation|sender_left|queue.c|s/client_claimed\(c->pool, cid\) &&\n\t       client_incarnation\(c->pool, cid\) == value >> 12;/client_claimed(c->pool, cid);/
 sender_is_settled|sender_begun|queue.c|s/\t\tsettle_sender\(c, queue\);\n/\t\t;\n/
 receiver_is_settled|receiver_begun|queue.c|s/\t\tsettle_receiver\(c, queue\);\n/\t\t;\n/

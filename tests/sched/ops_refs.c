@@ -539,8 +539,53 @@ static void recover_op(struct world *w, unsigned me)
 		expect(w, "recover", cxlshm_recover((struct cxlshm_pool *)w->pool[me], NULL), 0);
 }
 
+struct listing {
+	struct world *w;
+	unsigned me;
+	uint32_t last, mine, observer;
+};
+
+static int visit_client(void *arg, const struct cxlshm_client_info *info)
+{
+	struct listing *l = arg;
+
+	if (info->id <= l->last || info->id > SLOTS || (strcmp(info->name, "actor") && strcmp(info->name, "another")))
+		world_fail(l->w, "client %u, '%s', is listed behind %u", info->id, info->name, l->last);
+	l->last = info->id;
+	l->mine += info->id == l->w->cid[l->me] && info->alive;
+	l->observer += info->id == l->w->cid[OBSERVER] && info->alive;
+	return 0;
+}
+
+/* Who is there throughout is listed. */
+static void join_list_op(struct world *w, unsigned me)
+{
+	struct listing l = {.w = w, .me = me};
+
+	expect(w, "each_client", cxlshm_each_client((struct cxlshm_pool *)w->pool[me], visit_client, &l), 0);
+	if (l.observer != 1 || (!gone(w, me) && l.mine != 1))
+		world_fail(w, "living clients are not listed as such");
+}
+
+/* Its time is over when nobody else can run: then nothing may have changed, unless who changed it died before waking it. */
+static void join_wait_op(struct world *w, unsigned me)
+{
+	struct cxlshm_pool *pool = (struct cxlshm_pool *)w->pool[me];
+	uint32_t sequence = 0, now;
+
+	expect(w, "wait_clients", cxlshm_wait_clients(pool, &sequence, 0), 0);
+	now = sequence;
+	if (!expect(w, "wait_clients", cxlshm_wait_clients(pool, &now, 10000000), -ETIMEDOUT))
+		return;
+	now = ~sequence;
+	expect(w, "wait_clients", cxlshm_wait_clients(pool, &now, 0), 0);
+	if (now != sequence && !w->deaths)
+		world_fail(w, "who waits for clients was not woken");
+}
+
 static const struct op join_ops[] = {
-	{"join", join_op}, {"join_leave", join_leave_op}, {"recover", recover_op}, {"leave", op_leave}, {NULL, NULL},
+	{"join", join_op}, {"join_leave", join_leave_op}, {"recover", recover_op}, {"leave", op_leave},
+	{"list", join_list_op}, {"wait", join_wait_op}, {NULL, NULL},
 };
 
 const struct area area_join = {
