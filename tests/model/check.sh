@@ -73,7 +73,7 @@ holds() { run holds -O0 "$@"; }
 breaks() { run breaks -O0 "$@"; }
 holds_big() { [ "$mode" != full ] || run holds -O2 "$@"; }
 
-# counts: rules 1 to 8, and that a slot's era and row outlive its owner
+# counts: rules 1 to 8, that a slot's era and row outlive its owner, and the order of an allocation
 holds era.pml -DCRASHES=0 -DOPS=2
 holds era.pml -DCRASHES=1 -DOPS=1 -DTWO_RECOVERERS
 holds era.pml -DCRASHES=0 -DOPS=2 -DBY_NUMBER
@@ -92,6 +92,7 @@ breaks era.pml -DBUG_7_CHARGE_LATE -DCRASHES=1 -DOPS=1
 breaks era.pml -DBUG_8_NO_LOCK -DTWO_RECOVERERS -DCRASHES=1 -DOPS=1
 breaks era.pml -DBUG_ROW_CLEARED -DCRASHES=1 -DOPS=1
 breaks era.pml -DBUG_ERA_RESTARTS -DLIVES=1 -DCRASHES=1 -DOPS=1
+breaks era.pml -DBUG_ALLOC_LIVE_FIRST -DCRASHES=1 -DOPS=0 -DOPS2=1
 
 # the dead list
 holds reclaim.pml -DCRASHES=2
@@ -122,8 +123,10 @@ holds names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=RM_A -DTHEN2=INS_A
 holds names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=RMDIR_A -DTHEN2=RMDIR_B -DKIND=2
 holds names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=INS_C -DTHEN2=RM_C -DKIND=2
 holds names.pml -DCRASHES=2 -DOP1=INS_C -DOP2=RMDIR_A -DKIND=2
+holds names.pml -DCRASHES=1 -DOP1=INS_C -DTHEN1=RM_C -DOP2=RMDIR_A -DKIND=2
 breaks names.pml -DBUG_2_NO_PUBLISH -DCRASHES=1 -DOP1=INS_C -DOP2=RM_A
 breaks names.pml -DBUG_RAISE_LATE -DCRASHES=0 -DOP1=INS_C -DOP2=RMDIR_A -DKIND=2
+breaks names.pml -DBUG_LOWER_EARLY -DCRASHES=0 -DOP1=INS_C -DTHEN1=RM_C -DOP2=RMDIR_A -DKIND=2
 breaks names.pml -DBUG_RMDIR_NO_MARK -DCRASHES=0 -DOP1=INS_C -DOP2=RMDIR_A -DKIND=2
 breaks names.pml -DBUG_DEBT_FORGOTTEN -DCRASHES=1 -DOP1=INS_C
 breaks names.pml -DBUG_INTENT_FORGOTTEN -DCRASHES=1 -DOP1=REN_AB

@@ -214,19 +214,27 @@ inline detach(D) {
 }
 
 #define HELD(b) (root[me].t[0] == b || root[me].t[1] == b)
+#ifdef BUG_ALLOC_LIVE_FIRST
+#define ROOT_FIRST(D) skip
+#define ROOT_LAST(D) CR; root[me].t[D] = ob
+#else
+#define ROOT_FIRST(D) root[me].t[D] = ob; CR
+#define ROOT_LAST(D) skip
+#endif
 /* the root points at the block, then the header becomes LIVE; its stamp stays the free list's link until it is exposed */
 inline alloc(D) {
 	ob = 0;
 	if :: H[me].st == FREE && OWNER(me) == me && me <= O && !HELD(me) -> ob = me :: else fi;
 	if
 	:: ob != 0 -> atomic {
-		CR; root[me].t[D] = ob; CR;
+		CR; ROOT_FIRST(D);
 		d_step {
 			H[ob].st = LIVE; H[ob].cnt = 1; H[ob].exposed = 0;
 #ifdef WATCH_LIFE
 			nth[ob]++
 #endif
-		} }
+		}
+		ROOT_LAST(D) }
 	:: else
 	fi
 }

@@ -8,10 +8,11 @@
  * says what it names.
  *
  * Proves, for the scripts check.sh runs: each directory's count equals its
- * names; no insert slips into a REMOVED directory; a REMOVED directory has no
- * name, a LIVE one exactly one; a name made by one client is not removed by
- * another one's rename; of two renames of one name at most one succeeds; while
- * a rename runs, the object always has a name (WATCH).
+ * names; no insert slips into a REMOVED directory; a directory is empty when it
+ * becomes REMOVED, and has no name in the end, a LIVE one exactly one; a name
+ * made by one client is not removed by another one's rename; of two renames of
+ * one name at most one succeeds; while a rename runs, the object always has a
+ * name (WATCH).
  *
  * The design as first written breaks under two scripts; HOLE_ switches bring it
  * back (README.md tells the story):
@@ -21,7 +22,8 @@
  *
  * Left out: the trie around an edge; counts (an entry lives while an edge or a
  * root holds it, and its number is used again at once after that); replacing a
- * directory; the pool-wide word that serialises directory moves.
+ * directory; exchange, which names what it displaced anew; the pool-wide word by
+ * which renames of directories, and exchanges with one, go one at a time.
  */
 #include "core.pml"
 #ifndef KIND
@@ -78,6 +80,7 @@ typedef Slot {
 	byte from, want, to;    /* intent: take entry `want` from edge `from`; in a rename, failing that, take `mine` from `to` */
 };
 Word word[3], edge[4];
+#define FULL(x) (edge[x].v != 0)
 byte what[ENTRIES+1];
 Slot slot[N+1];
 bit done[N+1];
@@ -127,7 +130,9 @@ inline apply_put(OLD, FROM, TO) {
 	fi
 }
 inline apply_remove(EDGE) {
+#ifndef BUG_LOWER_EARLY
 	CR; slot[me].owed[DEBT] = DIR_OF(EDGE);
+#endif
 	CR; d_step { if :: slot[me].to != 0 -> won[me] = 1 :: else fi; slot[me].from = 0; slot[me].to = 0; slot[me].want = 0 }
 }
 inline apply_undo(EDGE, OLD) {
@@ -200,7 +205,10 @@ inline rmdir() {
 #else
 		 atomic { CR; PUBLISH(wc, we); CR; seal(RMDIR, D, f, slot[me].held) }
 		 atomic { CR; cas(word[D], REMOVED);
-			if :: ok -> CR; d_step { slot[me].from = f; slot[me].want = slot[me].held } CR; bump() :: else fi }
+			if
+			:: ok -> assert(!FULL(3)); CR; d_step { slot[me].from = f; slot[me].want = slot[me].held } CR; bump()
+			:: else
+			fi }
 		 if :: ok -> break :: else fi
 #endif
 	      fi
@@ -222,6 +230,20 @@ inline unlink() {
 #else
 #define IS_IT (wv == e)
 #endif
+
+/* remove's second half, if it comes first: ok = 0 if there is nothing to lower */
+inline lower_early(DIR) {
+	do
+	:: load(word[DIR]);
+	   if
+	   :: wv == REMOVED || wv == 0 -> if :: SEALED -> CR; bump() :: else fi; ok = 0; break
+	   :: else ->
+	      atomic { CR; PUBLISH(wc, we); CR; seal(LOWER, DIR, DEBT, 0) }
+	      atomic { CR; cas(word[DIR], wv - 1); if :: ok -> CR; bump() :: else fi }
+	      if :: ok -> break :: else fi
+	   fi
+	od
+}
 
 /* take the name f away, if it still is the entry e; ok says so */
 inline remove() {
@@ -284,7 +306,15 @@ inline settle() {
 #endif
 	:: slot[me].owed[DEBT] == 0 && (slot[me].from != 0 || f != 0) ->
 	   if :: slot[me].from != 0 -> f = slot[me].from; e = slot[me].want :: else fi;
+#ifdef BUG_LOWER_EARLY
+	   lower_early(DIR_OF(f));
+	   if
+	   :: ok -> remove(); if :: !ok -> raise(DIR_OF(f), DEBT); slot[me].owed[DEBT] = 0 :: else fi    /* overtaken: as it was */
+	   :: else
+	   fi;
+#else
 	   remove();
+#endif
 	   if
 	   :: slot[me].from == 0        /* done; or an unlink, done or overtaken */
 	   :: else ->
@@ -356,7 +386,6 @@ out:	done[me] = 1
 
 #define HOLDS(x, w) (edge[x].v != 0 && what[edge[x].v] == w)
 #define NAMES(w) (HOLDS(1, w) + HOLDS(2, w) + HOLDS(3, w))
-#define FULL(x) (edge[x].v != 0)
 
 #ifdef WATCH
 /* looks once, at any moment */
