@@ -5,7 +5,8 @@
 #
 #   check.sh [quick|full]     quick: about a minute, 1 GiB; full: some minutes, 4 GiB
 #
-# One line a run: verdict, what was expected, states, model, switches.
+# One line a run: verdict, what was expected, states, model, switches.  Where the verdict is another one, a second line,
+# "replay: ", has the command that searches again and, if there is a counterexample, shows it step by step.
 # Exit: 0 all as expected, 1 not, 2 usage, 77 no spin or no C compiler here.
 set -u
 export LC_ALL=C
@@ -27,6 +28,8 @@ trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
 cd "$scratch" || exit 1
 
+compile=(-w -DSAFETY -DNOFAIR -DCOLLAPSE -DVECTORSZ=2048 -DMEMLIM="$memory_mib" -o pan pan.c)
+search=(-m400000 -w22)
 failed=0 states_total=0 rules=() caught=()
 
 # verify MODEL OPTIMISE SWITCHES: sets verdict (holds, breaks, unfinished, error) and states
@@ -36,8 +39,8 @@ verify() {
 	rm -f pan* out ./*.trail
 	verdict=error states=0
 	spin -a "$@" "$models/$model" >out 2>&1 && [ -f pan.c ] || return
-	$compiler "$optimise" -w -DSAFETY -DNOFAIR -DCOLLAPSE -DVECTORSZ=2048 -DMEMLIM="$memory_mib" -o pan pan.c >>out 2>&1 || return
-	nice -n 10 ./pan -m400000 -w22 >out 2>&1
+	$compiler "$optimise" "${compile[@]}" >>out 2>&1 || return
+	nice -n 10 ./pan "${search[@]}" >out 2>&1
 	states=$(awk '/states, stored/ { print $1; exit }' out)
 	states=${states:-0}
 	if grep -q '^pan:.*assertion violated' out; then
@@ -47,6 +50,15 @@ verify() {
 	elif grep -q 'errors: 0$' out; then
 		verdict=holds
 	fi
+}
+
+# replay MODEL OPTIMISE SWITCHES: the command that does the same again, in a folder of its own, and shows the counterexample
+replay() {
+	local model optimise=$2 trail=$1.trail
+	model=$(printf '%q' "$models/$1")
+	shift 2
+	echo "replay: (cd \$(mktemp -d) && spin -a $* $model && $compiler $optimise ${compile[*]} &&" \
+		"./pan ${search[*]}; spin -t -k $trail -p -g -l $* $model)"
 }
 
 # run EXPECTED OPTIMISE MODEL SWITCHES
@@ -59,6 +71,7 @@ run() {
 	if [ "$verdict" != "$expected" ]; then
 		failed=1
 		[ "$verdict" != error ] || cat out
+		replay "$model" "$optimise" "$@"
 	fi
 	for switch in "$@"; do
 		case $switch in
