@@ -3,7 +3,7 @@
 # Checks the models beside this file exhaustively at small sizes, and shows that
 # removing any rule is caught: the checker then finds a counterexample.
 #
-#   check.sh [quick|full]     quick: about a minute, 1 GiB; full: some minutes, 4 GiB
+#   check.sh [quick|full]     time and memory: README.md
 #
 # One line a run: verdict, what was expected, states, model, switches.  Where the verdict is another one, a second line,
 # "replay: ", has the command that searches again and, if there is a counterexample, shows it step by step.
