@@ -139,9 +139,15 @@ static void live_and_die(const char *dir, const char *point)
 	_exit(0);
 }
 
+/* A second name of the heap file, beside the folder: who makes the pool anew deletes the first. */
+static void heap_link(const struct damage *d, char *path, size_t size)
+{
+	snprintf(path, size, "%s.heap", d->dir);
+}
+
 static void map_heap(struct damage *d)
 {
-	char path[100];
+	char path[100], link_path[100];
 	struct stat st;
 	DIR *folder;
 	struct dirent *entry;
@@ -150,6 +156,8 @@ static void map_heap(struct damage *d)
 	snprintf(path, sizeof(path), "%s/heap", d->dir);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	MUST(fd < 0 || fstat(fd, &st));
+	heap_link(d, link_path, sizeof(link_path));
+	MUST(link(path, link_path));
 	d->heap_bytes = (uint64_t)st.st_size;
 	d->heap = mmap(NULL, d->heap_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	MUST(d->heap == MAP_FAILED);
@@ -166,12 +174,14 @@ static void map_heap(struct damage *d)
 	memcpy(&d->super, d->good, sizeof(d->super));
 	snprintf(path, sizeof(path), "%s/x", d->dir);
 	folder = opendir(path);
-	MUST(!folder);
+	MUST(!folder || fstat(dirfd(folder), &st));
+	d->folder_mode = st.st_mode & 07777;
 	d->extents = 0;
 	while ((entry = readdir(folder)))
 		if (entry->d_name[0] != '.' && d->extents < 8) {
 			MUST(fstatat(dirfd(folder), entry->d_name, &st, 0));
 			snprintf(d->extent[d->extents], sizeof(d->extent[0]), "%.31s", entry->d_name);
+			d->extent_mode[d->extents] = st.st_mode & 07777;
 			d->extent_bytes[d->extents++] = st.st_size;
 		}
 	closedir(folder);
@@ -276,15 +286,35 @@ static void restore_heap(struct damage *d)
 	}
 }
 
+/* In its folder there may be no heap, or another one. */
+static void restore_names(const struct damage *d)
+{
+	char path[100], link_path[100];
+	struct stat ours, there;
+
+	snprintf(path, sizeof(path), "%s/heap", d->dir);
+	MUST(fstat(d->heap_fd, &ours));
+	if (stat(path, &there) || there.st_ino != ours.st_ino) {
+		heap_link(d, link_path, sizeof(link_path));
+		(void)unlink(path);
+		MUST(link(link_path, path));
+	}
+}
+
 void damage_restore(struct damage *d)
 {
 	struct dirent *entry;
 	char path[100];
 	DIR *folder;
 
+	restore_names(d);
 	restore_heap(d);
 	snprintf(path, sizeof(path), "%s/x", d->dir);
 	folder = opendir(path);
+	if (!folder) {
+		MUST(mkdir(path, 0700) || chmod(path, d->folder_mode));
+		folder = opendir(path);
+	}
 	MUST(!folder);
 	while ((entry = readdir(folder)))
 		if (entry->d_name[0] != '.' && !known_extent(d, entry->d_name))
@@ -296,10 +326,43 @@ void damage_restore(struct damage *d)
 		if (!fstatat(dirfd(folder), d->extent[i], &st, 0) && st.st_size == d->extent_bytes[i])
 			continue;
 		fd = openat(dirfd(folder), d->extent[i], O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-		MUST(fd < 0 || ftruncate(fd, d->extent_bytes[i]));
+		MUST(fd < 0 || ftruncate(fd, d->extent_bytes[i]) || fchmod(fd, d->extent_mode[i]));
 		close(fd);
 	}
 	closedir(folder);
+}
+
+int damage_differs_only_at(const struct damage *d, uint64_t at, const char *word)
+{
+	char page[RESTORE_PAGE], path[140];
+	uint64_t blocks = 0;
+	struct stat st;
+
+	for (uint64_t off = 0; off < d->heap_bytes; off += RESTORE_PAGE) {
+		int here = at / RESTORE_PAGE == off / RESTORE_PAGE;
+
+		if (d->zero[off / RESTORE_PAGE] && !here)
+			continue;
+		blocks++;
+		memcpy(page, d->good + off, sizeof(page));
+		if (here)
+			memcpy(page + at % RESTORE_PAGE, word, 8);
+		if (memcmp(page, d->heap + off, sizeof(page)))
+			return 0;
+	}
+	/* Where there are zeros is a hole, and whoever writes there fills it. */
+	MUST(fstat(d->heap_fd, &st));
+	if (st.st_size != (off_t)d->heap_bytes || (uint64_t)st.st_blocks * 512 != blocks * RESTORE_PAGE)
+		return 0;
+	snprintf(path, sizeof(path), "%s/heap", d->dir);
+	if (stat(path, &st) || st.st_nlink != 2)
+		return 0;
+	for (unsigned i = 0; i < d->extents; i++) {
+		snprintf(path, sizeof(path), "%s/x/%s", d->dir, d->extent[i]);
+		if (stat(path, &st) || st.st_size != d->extent_bytes[i])
+			return 0;
+	}
+	return 1;
 }
 
 void damage_make_host(struct damage *d)
@@ -314,8 +377,10 @@ void damage_make_host(struct damage *d)
 
 void damage_free(struct damage *d)
 {
-	char command[120];
+	char command[120], link_path[100];
 
+	heap_link(d, link_path, sizeof(link_path));
+	(void)unlink(link_path);
 	munmap(d->heap, d->heap_bytes);
 	close(d->heap_fd);
 	free(d->good);

@@ -39,6 +39,7 @@ struct damage {
 	struct super_fmt super;
 	char extent[8][32];
 	int64_t extent_bytes[8];
+	uint32_t extent_mode[8], folder_mode;
 	unsigned extents;
 };
 
@@ -49,7 +50,7 @@ struct damage {
 const char *damage_image_name(unsigned image);
 void damage_make(struct damage *d, unsigned image);
 void damage_clone(struct damage *d, const struct damage *from);
-void damage_restore(struct damage *d);
+void damage_restore(struct damage *d);	/* also behind who removed the pool, or made it anew */
 void damage_free(struct damage *d);
 
 /* As if it had been made with failure_domain=host; until it is restored. */
@@ -62,6 +63,9 @@ void damage_ranges(const struct damage *d, void (*visit)(void *arg, uint64_t off
 /* One change of such a byte or word, made of DAMAGE_CHANGE_BYTES any bytes. */
 #define DAMAGE_CHANGE_BYTES 12u
 void damage_change(struct damage *d, const uint8_t *at);
+
+/* Nothing differs from the pool as it was made but the eight bytes of its heap at a multiple of eight, and they are word. */
+int damage_differs_only_at(const struct damage *d, uint64_t at, const char *word);
 
 struct damage_outcome {
 	int check_rc, repair_rc, again_rc;	/* of cxlshm_check(): plain, with REPAIR, plain */

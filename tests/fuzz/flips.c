@@ -7,7 +7,8 @@
  * Changes 0 and 1 are a byte xored with 0xff and with 1; 2, 3, 4 and 5 are the 8-byte word set to 0, to all ones, to a
  * valid offset of another thing, and increased by one (the latter four on multiples of eight only).  Each damaged pool is
  * checked, repaired, checked and used; from the start again, used as it is and then repaired; and once more, served by the
- * daemon (where the build has one: FLIPS_DAEMON), which refuses it with -EUCLEAN or answers all that script.c asks.
+ * daemon (where the build has one: FLIPS_DAEMON), which refuses it with -EUCLEAN or answers all that script.c asks.  mkfs
+ * leaves it as it is without --force; with it, and behind --remove, the pool that it makes is clean.
  *
  * Workers run the cases; whoever dies or does not come to an end gives its case as a failure, with the line
  * that replays it, and is replaced.  With --seconds cases are taken in a fixed shuffled order until the time is over; the
@@ -54,6 +55,7 @@ struct totals {	/* shared */
 	uint64_t next;
 	uint64_t done, refused, found, repaired, beyond, harmless, unrepaired, crashes, hangs;
 	uint64_t served, not_served;	/* by the daemon */
+	uint64_t kept, anew, removed;	/* by mkfs */
 	struct worker worker[WORKERS_MAX];
 };
 
@@ -74,7 +76,8 @@ static uint64_t flips_count, flips_room;
 static struct totals *totals;
 static const char *const stages[] = {"between", "check", "repair", "check after repair", "use of the damaged pool",
 				     "repair after use", "use of the repaired pool", "check after use",
-				     "daemon on the damaged pool"};
+				     "daemon on the damaged pool", "mkfs on the damaged pool", "mkfs --force on the damaged pool",
+				     "mkfs --remove of the damaged pool", "mkfs behind the removal", "check of the new pool"};
 
 static void add(uint32_t off, unsigned image, unsigned change)
 {
@@ -182,12 +185,76 @@ static void serve(struct damage *d, const struct flip *f, struct worker *w)
 #endif
 }
 
+static void wrong(const struct damage *d, const struct flip *f, const char *what, int rc, unsigned stage)
+{
+	char how[80];
+
+	snprintf(how, sizeof(how), "%s (%d)", what, rc);
+	count(&totals->crashes);
+	failure(d, f, how, stage);
+}
+
+static int make(const struct damage *d, int force)
+{
+	const struct cxlshm_pool_options options = {
+		.size_bytes = DAMAGE_POOL_BYTES, .client_slots = 4, .uid = (uid_t)-1, .gid = (gid_t)-1, .force = force};
+
+	return cxlshm_pool_create(d->dir, &options, NULL);
+}
+
+/* A pool, however damaged, stays as it is: the next may go on with it. */
+static void make_over(const struct damage *d, const struct flip *f, struct worker *w)
+{
+	uint64_t at = f->off & ~7ull;
+	char word[8];
+	int rc;
+
+	memcpy(word, d->heap + at, 8);
+	w->stage = 9;
+	rc = make(d, 0);
+	if (rc != -EEXIST)
+		wrong(d, f, "made it", rc, w->stage);
+	else if (!damage_differs_only_at(d, at, word))
+		wrong(d, f, "changed it", rc, w->stage);
+	count(&totals->kept);
+}
+
+/* With force, or behind a removal, a clean pool takes its place. */
+static void make_anew(struct damage *d, const struct flip *f, struct worker *w, int remove)
+{
+	struct cxlshm_check_result result = {0};
+	int rc;
+
+	damage_restore(d);
+	change_bytes(d, f);
+	w->stage = remove ? 11 : 10;
+	rc = remove ? cxlshm_pool_remove(d->dir, NULL) : make(d, 1);
+	if (rc) {
+		wrong(d, f, remove ? "not removed" : "not made", rc, w->stage);
+		return;
+	}
+	if (remove) {
+		w->stage = 12;
+		rc = make(d, 0);
+		if (rc) {
+			wrong(d, f, "not made", rc, w->stage);
+			return;
+		}
+	}
+	w->stage = 13;
+	rc = cxlshm_check(d->dir, 0, NULL, NULL, &result, NULL);
+	if (rc || result.problems || result.extents || !result.objects)
+		wrong(d, f, "not clean", rc, w->stage);
+	count(remove ? &totals->removed : &totals->anew);
+}
+
 static void run_one(struct damage *d, const struct flip *f, struct worker *w)
 {
 	struct damage_outcome o = {0};
 
 	damage_restore(d);
 	change_bytes(d, f);
+	make_over(d, f, w);
 	damage_try(d, 2, &o, &w->stage);
 	w->beat++;
 	if (o.check_rc)
@@ -208,6 +275,9 @@ static void run_one(struct damage *d, const struct flip *f, struct worker *w)
 	change_bytes(d, f);
 	damage_try(d, 1, &o, &w->stage);
 	serve(d, f, w);
+	make_anew(d, f, w, 0);
+	if ((f->off ^ f->change) % 4 == 1)	/* the same calls, nearly */
+		make_anew(d, f, w, 1);
 	count(&totals->done);
 	w->stage = 0;
 }
@@ -387,7 +457,7 @@ int main(int argc, char **argv)
 		run_one(&d, &again, &totals->worker[0]);
 		damage_free(&d);
 		printf("flips: survived, %llu wrongly said to be repaired\n", (unsigned long long)totals->unrepaired);
-		return totals->unrepaired != 0;
+		return totals->unrepaired || totals->crashes;
 	}
 	pools = calloc((size_t)jobs * DAMAGE_IMAGES, sizeof(*pools));
 	MUST(!pools);
@@ -414,6 +484,8 @@ int main(int argc, char **argv)
 	if (totals->served || totals->not_served)
 		printf("flips: daemon: %llu served, %llu refused as damaged\n", (unsigned long long)totals->served,
 		       (unsigned long long)totals->not_served);
+	printf("flips: mkfs: %llu left as they were, %llu made anew, %llu removed\n", (unsigned long long)totals->kept,
+	       (unsigned long long)totals->anew, (unsigned long long)totals->removed);
 	printf("flips: %llu of %llu cases, %llu refused, %llu found, %llu repaired, %llu beyond repair and said so, %llu harmless, "
 	       "%llu wrongly said to be repaired, %llu crashes, %llu hangs, %.0f s\n",
 	       (unsigned long long)totals->done, (unsigned long long)flips_count, (unsigned long long)totals->refused,
