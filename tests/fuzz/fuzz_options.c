@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * libFuzzer: command lines.  The input is arguments with NULs between them, given to the daemon's parser and to
- * mount.cxlshm's.  The latter is static in its program, which is therefore included whole.
+ * libFuzzer: command lines.  The input is arguments with NULs between them, given to the parsers of the daemon,
+ * mkfs.cxlshm, fsck.cxlshm and mount.cxlshm.  The latter are static in their programs, which are therefore included whole
+ * (options_mkfs.c, options_fsck.c, and here).
  */
 #include "options.h"
+#include "options_programs.h"
 
 #include <getopt.h>
 
@@ -46,6 +48,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (status < 0 && (!options.pool || !options.mountpoint))
 		abort();
 	options_free(&options);
+
+	argc = split(data, size, copy, argv);
+	optind = 0;
+	options_mkfs(argc, argv);
+
+	argc = split(data, size, copy, argv);
+	optind = 0;
+	options_fsck(argc, argv);
 
 	argc = split(data, size, copy, argv);
 	optind = 0;
