@@ -8,7 +8,8 @@
 # Short: every file of the corpus, then N (20) seconds of new inputs a target.  --long: an hour a target.  A finding is an
 # input that crashes, hangs for 20 s, leaks, or that a sanitizer reports; it is left in $CXLSHM_FUZZ_FOUND (default: the
 # present folder's fuzz-found/) with the command that replays it.  Once mended it belongs into corpus/TARGET/.
-# Prints `fuzz TARGET: N executions, N findings`.  Status: 0, 1 findings, or a target that ran nothing, 77 no clang or no libFuzzer here.
+# Each minute it prints where the fuzzer is, and last `fuzz TARGET: N executions, N findings`.
+# Status: 0, 1 findings, or a target that ran nothing, 77 no clang or no libFuzzer here.
 set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source=$(cd "$here/../.." && pwd)
@@ -21,7 +22,7 @@ while [ $# -gt 0 ]; do
 	--long) seconds=3600 ;;
 	--replay) targets=$2 replay=$(realpath "$3"); shift 2 ;;
 	pool | options | requests) targets+=" $1" ;;
-	*) sed -n '3,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+	*) sed -n '3,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 	esac
 	shift
 done
@@ -30,7 +31,12 @@ targets=${targets:-pool options requests}
 work=$(mktemp -d "${TMPDIR:-/tmp}/cxlshm-fuzz.XXXXXX") || exit 1
 CXLSHM_DAMAGE_DIR=$(mktemp -d /dev/shm/cxlshm-fuzz.XXXXXX) || CXLSHM_DAMAGE_DIR=$work
 export CXLSHM_DAMAGE_DIR
-trap 'rm -rf "$work" "$CXLSHM_DAMAGE_DIR"' EXIT
+fuzzer=
+clean() {
+	[ -z "$fuzzer" ] || { kill -KILL "$fuzzer"; wait "$fuzzer"; } 2>/dev/null
+	rm -rf "$work" "$CXLSHM_DAMAGE_DIR"
+}
+trap clean EXIT
 trap 'exit 130' INT TERM
 # pointer-overflow: an offset may become a pointer before it is checked; it is not followed.
 flags=(-std=gnu11 -O1 -g -D_GNU_SOURCE -DCXLSHM_CRASH_POINTS -fno-strict-aliasing -fno-omit-frame-pointer
@@ -91,8 +97,19 @@ for target in $targets; do
 	[ $target = requests ] && grow=-len_control=0 || grow=
 	# A parser complains each time: in an hour to a log of gigabytes.
 	[ $target = options ] && mute=3 || mute=1
-	"$work/$target-fuzzer" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=4096 -max_len=400 $grow -close_fd_mask=$mute -print_final_stats=1 \
-		-artifact_prefix="$found/$target-" "$work/corpus" "$here/corpus/$target" >"$work/log" 2>&1 </dev/null || rc=$?
+	"$work/$target-fuzzer" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=4096 -max_len=400 $grow -close_fd_mask=$mute \
+		-print_final_stats=1 -artifact_prefix="$found/$target-" "$work/corpus" "$here/corpus/$target" \
+		>"$work/log" 2>&1 </dev/null &
+	fuzzer=$! word=$((SECONDS + 60))
+	# Not in the foreground, where a signal would wait for its end.
+	while sleep 0.5; kill -0 "$fuzzer" 2>/dev/null; do
+		[ $SECONDS -ge $word ] || continue
+		word=$((SECONDS + 60))
+		last=$(grep -a '^#[0-9]' "$work/log" | tail -n 1 | tr '\t' ' ')
+		echo "fuzz $target: ${last:-still in its corpus}"
+	done
+	wait "$fuzzer" || rc=$?
+	fuzzer=
 	runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/log")
 	rm -rf "$work/corpus"
 	if [ $rc != 0 ]; then
