@@ -6,7 +6,7 @@
 #
 # Builds in a temporary folder ($CXLSHM_BUILD, if set, is a build that exists and is used).  Short: some minutes.
 # --long: N minutes (240) are shared by the parts that have no end of their own: sched a half, soak a
-# quarter, each target of fuzz a twelfth.  The others run whole: crash, host, wait, model, faults and flips, of which flips takes
+# quarter, each target of fuzz a twelfth.  The others run whole: crash, host (its normal form), wait, model, faults and flips, of which flips takes
 # most (tests/README.md has the times of a run); with --damage M it takes as many of its cases, in a fixed shuffled order, as M
 # minutes allow.  Progress is shown once a minute.
 # Every figure in the table is read from this run's own output; `-` stands for a part that was not asked for, or told nothing.
@@ -148,7 +148,7 @@ part() {
 share() { [ -n "$long" ] && echo $((minutes * 60 * $1 / 12)) || echo "$2"; }
 part crash "every crash point, and each in the recovery it causes${long:+ (up to 16 passages of a point in one recovery)}" \
 	"$build/tests/crash/crash" ${long:+--long}
-part host "the same with what a machine that dies takes along" "$build/tests/crash/crash-host" ${long:+--long}
+part host "the same with what a machine that dies takes along" "$build/tests/crash/crash-host"
 part sched "interleavings, $(share 6 120) s" \
 	"$build/tests/sched/sched" ${long:+--long --jobs 2} --seconds "$(share 6 120)"
 part wait "a neighbour of one who is stopped" "$build/tests/wait/wait" ${long:+--long}
