@@ -62,7 +62,8 @@ static inline int api_object(const struct client *c, cxlshm_ref ref, uint64_t *o
 void api_recover(struct client *c, struct cxlshm_recovery *recovery);
 
 /* After rc: is it worth trying again?  1 once memory of dead clients, kept for late readers, or of this client, which held
- * nothing in it, has been given back, or others are just doing that. */
+ * nothing in it, has been given back, an orphan with pushed blocks was adopted, or others are or were just claiming or giving
+ * back; for these it waits, up to 20 times 1 ms. */
 int api_made_room(struct client *c, int rc);
 
 /* An empty row, if need be in memory that dead clients held. */

@@ -13,8 +13,8 @@
 
 #include "api.h"
 
-#define TRIM_MOST 32u	/* segments that one cxlshm_trim() gives back, of each kind: 12 to 19 ms of 4 KiB pages */
-#define TRIM_MS 20	/* who gives so many back is waited for so long, by who would be told that there is no room */
+#define TRIM_MOST 32u	/* segments, or spans, that one cxlshm_trim() gives back, of each kind: 12 to 19 ms of 4 KiB pages */
+#define TRIM_MS 20	/* sleeps of 1 ms, while a segment is CHANGING, of who would else be told that there is no room */
 
 static void count_recoveries(struct client *c, uint32_t clients)
 {

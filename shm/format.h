@@ -280,12 +280,12 @@ static_assert(sizeof(struct slot_fmt) == 4096, "format");
 /* ---- segments ---- */
 enum segment_state {
 	SEGMENT_FREE = 0,	/* memory given back, reads as zero once reserved again */
-	SEGMENT_FREE_DIRTY = 1,	/* memory kept and not zero */
+	SEGMENT_FREE_DIRTY = 1,	/* memory kept and not zero; seldom a hole */
 	SEGMENT_OWNED = 2,
 	SEGMENT_ORPHAN = 3,	/* its owner is gone, some of its blocks are not */
 	SEGMENT_BODY = 4,	/* part of the span that a lower segment heads */
 	SEGMENT_RESERVED = 5,	/* superblock, slots and so on */
-	SEGMENT_CHANGING = 6	/* owned, and its memory may be missing: being reserved or given back */
+	SEGMENT_CHANGING = 6	/* owned, and its memory, or its span's, may be missing: being reserved or given back */
 };
 
 /* 64-bit words in each of the two hint bitmaps.  A bit may be missing or too many: segment.c looks at the
@@ -319,7 +319,7 @@ static inline uint32_t segment_value_head(uint64_t value)
 struct segment_fmt {
 	struct a128 word;	/* 0 | W: claimers and the owner, era_cas; R: anybody */
 	struct a64 next;	/* 16 | next segment of the same owner, index; W: owner; R: owner */
-	struct a64 span;	/* 24 | segments in the span this one heads, 0 or 1: itself only; W, R: owner */
+	struct a64 span;	/* 24 | segments in the span this one heads, 0 or 1: itself only; W: owner; R: owner, recovery, check */
 	struct a128 remote;	/* 32 | {first block of the remote list, stamp}; W: who frees a block of another's
 				   segment (push), the owner (collect), era_cas; R: same */
 	uint8_t pad[16];

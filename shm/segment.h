@@ -12,8 +12,10 @@
  * All owned segments hang on the slot's list, so that recovery finds them without looking at others.
  *
  *   call                     excludes                                  progress
- *   claim, adopt, grow       nothing: one CAS decides                  lock-free; expected O(1) CAS
- *   release, orphan          other calls of the owner                  wait-free but for the system call
+ *   claim, adopt, grow       nothing: one CAS decides                  lock-free; expected O(1) CAS, but in a full file
+ *                                                                      system one try for each FREE_DIRTY segment
+ *   release, orphan          other calls of the owner                  wait-free but for system calls, one a segment,
+ *                                                                      and a short spin at readers
  *
  * Searching goes by two bitmaps of hints and falls back to a walk over all words before it says -ENOSPC, so a lost hint
  * costs time, not memory.
