@@ -415,6 +415,7 @@ int cxlshm_rmdir(struct cxlshm_client *client, cxlshm_ref dir, const char *path)
  * rename both in that moment, what the new one named keeps a name: the old one if it is free, else the new
  * one if it is, else, in the new one's directory, the new one (cut to fit) + "." + cxlshm_id() in
  * hexadecimal (+ "." + a number if need be).
+ * An empty directory that is to be replaced takes no new names meanwhile (-ENOENT), also if it is not replaced in the end.
  * Threads: renaming a directory waits for another such rename, if its caller lives.
  * Crash: completed by recovery once the new name shows, or taken back if the old one was taken meanwhile.
  */

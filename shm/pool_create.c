@@ -315,6 +315,22 @@ static int heap_new(struct pool *pool, struct cxlshm_error *error)
 }
 
 /* Take away what is there, if that is a pool and we may. */
+/*
+ * Who made this pool was killed between its superblock's copy, which comes last but one, and the superblock; or who removed
+ * it, between the other two steps.  Either way all of it is there.
+ */
+static int finish_super(const struct pool *old)
+{
+	static const struct super_fmt none;
+	struct super_fmt first, copy;
+	struct stat st;
+
+	if (pool_super_read(old->heap_fd, &first, &copy) || memcmp(&first, &none, sizeof(first)) ||
+	    pool_super_judge(&copy, old->path, NULL) || fstat(old->heap_fd, &st) != 0 || (uint64_t)st.st_size != copy.heap_bytes)
+		return 0;
+	return pool_super_write(old->heap_fd, &copy);
+}
+
 static int make_room(struct pool *pool, int force, struct cxlshm_error *error)
 {
 	struct pool *old;
@@ -327,6 +343,11 @@ static int make_room(struct pool *pool, int force, struct cxlshm_error *error)
 	if (rc)
 		return rc;
 	rc = pool_heap_open(old, O_RDWR, 0, F_WRLCK, error);
+	if (rc == 0 && !force) {
+		rc = finish_super(old);
+		if (rc)
+			error_set(error, rc, "%s/heap: %s", old->path, strerror(-rc));
+	}
 	if (rc == 0)
 		rc = delete_files(old, force, error);
 	else if (!force && (rc == -EBUSY || rc == -EACCES))

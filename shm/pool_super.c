@@ -229,20 +229,15 @@ int pool_super_read(int fd, struct super_fmt *first, struct super_fmt *copy)
 
 int pool_super_write(int fd, const struct super_fmt *super)
 {
-	struct super_fmt body = *super;
 	int rc;
 
+	_Static_assert(sizeof(*super) <= 4096, "who is killed has written all of a page, or nothing; else the checksum tells");
 	/*
-	 * Crash before the copy is whole: neither is believed.  Crash after it: open says -EUCLEAN, and repair
-	 * takes the copy.
+	 * Crash before the copy is there: neither is believed.  Crash after it: open says -EUCLEAN, and repair takes the copy,
+	 * as pool_make() does where the first has never been written.
 	 */
 	rc = write_at(fd, super, sizeof(*super), SUPER_COPY_OFF);
-	body.magic = 0;
-	if (rc == 0)
-		rc = write_at(fd, &body, sizeof(body), SUPER_OFF);
-	if (rc == 0)
-		rc = write_at(fd, super, sizeof(super->magic), SUPER_OFF);
-	return rc;
+	return rc ? rc : write_at(fd, super, sizeof(*super), SUPER_OFF);
 }
 
 int pool_super_wipe(int fd)

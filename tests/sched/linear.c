@@ -13,6 +13,8 @@
  *              the old name if that is free (and the exchange is done), or its own if that is, or one that is not looked at
  *   rmdir      may say "not empty" or "busy" while another operation on that directory is under way; so may a rename of a
  *              directory that it replaces
+ *   create     may say "no such file" in a directory that a rename is about to replace, whose caller died: if the rename did
+ *              not happen, recovery revives the directory
  * State of names: tag and entry of each (which event made it, 255: there from the start), removed (of d, e and f), and for
  * each fiber what its rename remembers.
  */
@@ -325,6 +327,10 @@ static int excused(const struct history *h, const struct position *p, uint32_t i
 
 	if (h->kind != SPEC_NAMES || e->pending || p->stage[i] > 1)
 		return 0;
+	for (uint32_t k = 0; e->op == OP_CREATE && e->ret == -ENOENT && k < h->count; k++)
+		if (h->event[k].op == OP_RENAME && h->event[k].pending && h->event[k].begin < e->end && name_dir(e->a) < DIRS &&
+		    p->state[h->event[k].b] == name_dir(e->a) + TAG_DIR)
+			return 1;
 	return (e->op == OP_RMDIR || e->op == OP_RENAME) && (e->ret == -ENOTEMPTY || e->ret == -EBUSY) && busy_around(h, e);
 }
 

@@ -387,6 +387,34 @@ static void half_removed_pool_is_taken_with_force(void **state)
 	}
 }
 
+/* Killed behind the superblock's copy, or a removal between the superblock and its copy: all of it is there. */
+static void pool_without_its_first_superblock_is_completed(void **state)
+{
+	struct cxlshm_pool_options o = options(8 * MIB);
+	struct super_fmt super, first;
+	static const struct super_fmt none;
+	int fd;
+
+	(void)state;
+	assert_int_equal(make(8 * MIB), 0);
+	read_super(&super, SUPER_OFF);
+	for (int damaged = 0; damaged < 2; damaged++) {
+		fd = open(in_dir("heap"), O_RDWR);
+		assert_int_equal(pwrite(fd, &none, sizeof(none), SUPER_OFF), sizeof(none));
+		if (damaged)	/* not what a killed one leaves: that is for fsck */
+			assert_int_equal(pwrite(fd, "x", 1, SUPER_OFF + 8), 1);
+		close(fd);
+		assert_refused(open_pool(0), -EUCLEAN);
+		assert_refused(make_with(&o), -EEXIST);
+		read_super(&first, SUPER_OFF);
+		assert_int_equal(!memcmp(&first, &super, sizeof(first)), !damaged);
+		if (damaged)
+			assert_refused(open_pool(0), -EUCLEAN);
+		else
+			assert_int_equal(open_pool(0), 0);
+	}
+}
+
 static void discarded_pool_leaves_nothing(void **state)
 {
 	struct cxlshm_pool_options o = options(8 * MIB);
@@ -431,6 +459,7 @@ int main(void)
 		T(two_at_once_make_one_pool),
 		T(unfinished_pool_is_taken),
 		T(half_removed_pool_is_taken_with_force),
+		T(pool_without_its_first_superblock_is_completed),
 		T(discarded_pool_leaves_nothing),
 		T(full_file_system_is_enospc),
 	};

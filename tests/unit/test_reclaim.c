@@ -135,6 +135,7 @@ static int memory_behind_a_hole(struct cxlshm_client *client, const char *dir)
 	SMALL_REQUIRE(segment_state_of(c->pool, hole) == SEGMENT_FREE);
 	SMALL_REQUIRE(cxlshm_alloc(client, 200000, &ref) == -ENOSPC);
 	SMALL_REQUIRE(segment_state_of(c->pool, hole) == SEGMENT_FREE);
+	client_read_end((struct client *)reader);
 	return 0;
 }
 
