@@ -314,7 +314,6 @@ static int heap_new(struct pool *pool, struct cxlshm_error *error)
 	return rc;
 }
 
-/* Take away what is there, if that is a pool and we may. */
 /*
  * Who made this pool was killed between its superblock's copy, which comes last but one, and the superblock; or who removed
  * it, between the other two steps.  Either way all of it is there.
@@ -331,6 +330,7 @@ static int finish_super(const struct pool *old)
 	return pool_super_write(old->heap_fd, &copy);
 }
 
+/* Take away what is there, if that is a pool and we may. */
 static int make_room(struct pool *pool, int force, struct cxlshm_error *error)
 {
 	struct pool *old;

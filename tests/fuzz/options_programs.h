@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The programs whose command lines fuzz_options.c tries, and which have a parser that is static in them.  Each is included
- * whole in a file of its own; what would touch a pool or a file system is stubbed there.
+ * whole in a file of its own; calls that would touch a pool or a file system are replaced there.
  */
 #ifndef TESTS_FUZZ_OPTIONS_PROGRAMS_H
 #define TESTS_FUZZ_OPTIONS_PROGRAMS_H
