@@ -281,8 +281,8 @@ void segment_apply_release(struct client *c, const struct redo_fmt *r)
 		a64_store_relaxed(&c->slot->segments_owned, a64_load_relaxed(&c->slot->segments_owned) - 1);
 	}
 	/*
-	 * Pairs: find_by_hint().  Within the transaction: only who finds no other memory, or trims, looks for an orphan that no hint leads to.  Crash before:
-	 * recovery comes here again.  Somebody may have it by now: then it is a hint too many.
+	 * Pairs: find_by_hint().  Within the transaction: only who finds no other memory, or trims, looks for an orphan that no
+	 * hint leads to.  Crash before: recovery comes here again.  Somebody may have it by now: then it is a hint too many.
 	 */
 	hint_set(c, segment_state_of(c->pool, segment) == SEGMENT_ORPHAN, segment);
 	CRASH_POINT(c, segment, release_hinted);
