@@ -103,7 +103,7 @@ uint64_t client_incarnation(const struct pool *pool, uint32_t cid);
 
 /*
  * Between these, offsets may be followed for which no reference is held, as long as what they lead to was reachable
- * when they were read: no segment is given back to the system meanwhile.  Pairs: quiet() in segment.c, which orders its look
+ * when they were read: no segment is given back to the system meanwhile.  Pairs: segment_quiet(), which orders its look
  * at the flag by membarrier(2).  May be nested.  Crash: recovery clears the flag; until then memory is kept, not lost.
  *
  * What was followed may meanwhile be in use as something else, an application's bytes even, written with plain stores: what

@@ -35,7 +35,6 @@
 	X(segment, trimmed)                                                                        \
 	X(segment, grow_swapped)                                                                   \
 	X(segment, grow_counted)                                                                   \
-	X(segment, grow_reserved)                                                                  \
 	X(segment, shrink_punched)                                                                 \
 	X(segment, shrink_counted)                                                                 \
 	X(segment, shrink_swapped)                                                                 \

@@ -185,11 +185,13 @@ struct redo_fmt {	/* all W: the slot; R: who recovers it */
 	uint64_t object;	/* 32 | */
 	uint64_t next;	/* 40 | */
 	uint64_t aux;	/* 48 | */
-	uint64_t pad;
+	uint64_t look;	/* 56 | of the last PUSH or SEGMENT_RELEASE to ORPHAN: the segment that page_look() is due for
+			   behind it; no other record changes it; also read where none is sealed */
 	struct todo_fmt todo;	/* 64 | */
 };
 static_assert(offsetof(struct redo_fmt, phase) == 12, "format");
 static_assert(offsetof(struct redo_fmt, word) == 16, "format");
+static_assert(offsetof(struct redo_fmt, look) == 56, "format");
 static_assert(offsetof(struct redo_fmt, todo) == 64, "format");
 static_assert(sizeof(struct redo_fmt) == 128, "format");
 

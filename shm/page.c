@@ -380,10 +380,12 @@ uint32_t page_sweep_some(struct client *c, uint32_t keep, uint32_t most)
 		 * large one: its client may never allocate again.  Nor an adopted one, for what is in it is another's.
 		 */
 		if (segment_is_mine(c, s) && span_empty(c, s)) {
+			uint32_t length = segment_span_of(c->pool, s);
+
 			if (given < most && (!keep || segment_pages(c->pool, s)->flags & PAGE_ADOPTED ||
-					     segment_span_of(c->pool, s) > c->pool->segments / 64 || spans++)) {
+					     length > c->pool->segments / 64 || spans++)) {
 				segment_release(c, s);
-				given++;
+				given += length;
 			}
 			continue;
 		}
@@ -564,19 +566,6 @@ void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 		c->segment_cursor = segment;
 }
 
-uint32_t page_adopt_pushed(struct client *c)
-{
-	uint32_t adopted = 0;
-
-	for (uint32_t s = c->pool->first_segment; s < c->pool->segments; s++)
-		if (segment_state_of(c->pool, s) == SEGMENT_ORPHAN &&
-		    a128_value_relaxed(&c->pool->segment_table[s].remote) && !segment_adopt(c, s)) {
-			page_adopted(c, s, 0);
-			adopted++;
-		}
-	return adopted;
-}
-
 int page_collect_some(struct client *c, uint32_t most)
 {
 	uint32_t s = c->collect_cursor;
@@ -584,18 +573,9 @@ int page_collect_some(struct client *c, uint32_t most)
 
 	if (s == SEGMENT_NONE || !segment_is_mine(c, s))
 		s = owned_next(c, SEGMENT_NONE);
-	for (; s != SEGMENT_NONE && most; most--) {
-		/* Before it is collected, for then it, or even this one, may be empty, given back, and another's. */
-		uint32_t next = owned_next(c, s);
-
-		if (!segment_is_mine(c, s)) {
-			s = SEGMENT_NONE;
-			break;
-		}
-		if (a128_value_relaxed(&c->pool->segment_table[s].remote))
+	for (; s != SEGMENT_NONE && most; most--, s = owned_next(c, s))
+		if (segment_is_mine(c, s) && a128_value_relaxed(&c->pool->segment_table[s].remote))
 			any |= page_collect(c, s);
-		s = next;
-	}
 	c->collect_cursor = s;
 	return any;
 }
@@ -671,12 +651,6 @@ void page_retire(struct client *c)
 			continue;
 		}
 		segment_orphan(c, s);
-		/*
-		 * Who pushes onto a remote list looks at the owner afterwards, and we, having given up the ownership, look
-		 * at the list: one of us sees the other.  Pairs: push_remote() in page_remote.c.
-		 */
-		fence_seq_cst();
-		if (a128_value_relaxed(&c->pool->segment_table[s].remote))
-			segment_adopt(c, s);
+		page_look(c, s);	/* adopted again, it is back on the list */
 	}
 }

@@ -109,7 +109,7 @@ void page_unlist(struct client *c, struct page_fmt *run);
 /* Give back the pages of empty runs beyond keep_pages, and segments that hold nothing beyond as many. */
 void page_sweep(struct client *c, uint32_t keep_pages);
 
-/* The same with at most so many segments given back; how many were. */
+/* The same until so many segments have been given back; how many were.  A span goes whole. */
 uint32_t page_sweep_some(struct client *c, uint32_t keep_pages, uint32_t most);
 
 /* Sweep if it is due; called between transactions, when nothing of the client points at blocks it freed. */
@@ -126,7 +126,8 @@ void page_bury(struct client *c, uint64_t block, uint64_t next_dead);
 /* Take what others freed in this owned segment.  1 if there was anything. */
 int page_collect(struct client *c, uint32_t segment);
 
-/* Take what others freed in up to `most` of the client's segments, in turn.  1 if there was anything. */
+/* Take what others freed in up to `most` of the client's segments, in turn.  1 if there was anything: page_tidy(), or a sweep,
+ * is due. */
 int page_collect_some(struct client *c, uint32_t most);
 
 /* The same in all of them: before the pool is called full. */
@@ -136,11 +137,8 @@ int page_collect_all(struct client *c);
  * keep_empty is 0. */
 void page_adopted(struct client *c, uint32_t segment, int keep_empty);
 
-/*
- * Adopt orphans onto which blocks have been pushed, and give back those that are empty; how many.  Who pushes and who orphans
- * look at each other afterwards (page_bury(), page_retire()); one that died in between did not.
- */
-uint32_t page_adopt_pushed(struct client *c);
+/* Behind a push onto the segment's remote list, or its being orphaned: if it is an orphan with pushed blocks, adopt it. */
+void page_look(struct client *c, uint32_t segment);
 
 /* Does any block of this owned segment hold something? */
 int page_segment_used(struct client *c, uint32_t segment);

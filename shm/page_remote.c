@@ -98,6 +98,7 @@ static void push_remote(struct client *c, uint32_t segment, uint64_t block, uint
 		r->word = off_of(c->pool, remote);
 		r->object = block;
 		r->next = next_dead;
+		r->look = segment;
 		redo_seal(c, r);
 		/* Pairs: page_collect().  Crash after: on the list; the record pops it from ours. */
 		if (!era_cas(c, remote, old, block))
@@ -107,6 +108,18 @@ static void push_remote(struct client *c, uint32_t segment, uint64_t block, uint
 		era_bump(c);
 		return;
 	}
+}
+
+/*
+ * Pairs: who else looks at the segment: either who pushed sees that nobody owns it, or who orphaned it sees the block.  Crash
+ * before, or until it is adopted: the record still says that it is to be looked at, and recovery does.
+ */
+void page_look(struct client *c, uint32_t segment)
+{
+	fence_seq_cst();
+	if (segment_state_of(c->pool, segment) == SEGMENT_ORPHAN &&
+	    a128_load_acquire(&c->pool->segment_table[segment].remote).value && !segment_adopt(c, segment))
+		page_adopted(c, segment, 0);
 }
 
 void page_bury(struct client *c, uint64_t block, uint64_t next_dead)
@@ -125,10 +138,7 @@ void page_bury(struct client *c, uint64_t block, uint64_t next_dead)
 	}
 	/* LIMBO: a push that a crash cut short, even if the segment is ours by now. */
 	push_remote(c, segment, block, next_dead);
-	/* Pairs: page_retire(): either it sees our block, or we see that nobody owns it. */
-	fence_seq_cst();
-	if (segment_state_of(c->pool, segment) == SEGMENT_ORPHAN && !segment_adopt(c, segment))
-		page_adopted(c, segment, 0);
+	page_look(c, segment);
 }
 
 /* ---- taking what others freed ---- */
@@ -175,9 +185,6 @@ int page_collect(struct client *c, uint32_t segment)
 		CRASH_POINT(c, page, collect_swapped);
 		page_apply_collect(c, r);
 		era_bump(c);
-		/* Not while it is adopted: until its runs are rebuilt they may count too few blocks as used. */
-		if (!c->acting)
-			page_tidy(c);
 		return 1;
 	}
 }

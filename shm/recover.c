@@ -117,6 +117,15 @@ static void finish_record(struct client *c)
 	client_read_end(c);
 }
 
+/* It may have died before it had looked at a segment that it pushed onto or orphaned; if it had, once more does no harm. */
+static void look_again(struct client *c)
+{
+	uint64_t segment = c->slot->redo.look;
+
+	if (segment >= c->pool->first_segment && segment < c->pool->segments)
+		page_look(c, (uint32_t)segment);
+}
+
 /* The dead client's chain of free rows is lost: chain those that hold nothing. */
 static int collect_row(struct client *c, struct root_fmt *row, void *arg)
 {
@@ -230,13 +239,14 @@ int recover_one(struct pool *pool, uint32_t cid, struct cxlshm_recovery *recover
 	CRASH_POINT(c, recover, taken_over);
 	finish_record(c);
 	/*
-	 * It may have died looking: nobody looks now.  Pairs: quiet() in segment.c.  Crash after: the record is still sealed, and
+	 * It may have died looking: nobody looks now.  Pairs: segment_quiet().  Crash after: the record is still sealed, and
 	 * finished once more, by who looks anew at what is readable then.
 	 */
 	a64_store_release(&c->slot->reading, 0);
 	CRASH_POINT(c, recover, reading_cleared);
 	era_bump(c);	/* always: the dead client may have used its era in a stamp without a record (rule 4) */
 	root_each(c, collect_row, NULL);
+	look_again(c);
 	a64_add_relaxed(&pool->shared->clients_recovered, 1);
 	retire(c, &done);
 	a64_add_relaxed(&pool->shared->references_recovered, done.references);

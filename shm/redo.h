@@ -21,7 +21,8 @@
  *   COUNT            counter word      -            -              -               -
  *   EXTENT           0                 attr.extent  -              -               extent id
  *   DIR_MOVE         shared.dir_move   -            -              new moving_dir  -
- * An object's offset is that of its header.  has_todo: when applied, todo replaces the slot's.
+ * An object's offset is that of its header.  has_todo: when applied, todo replaces the slot's.  look: the segment that
+ * page_look() is due for behind a PUSH, or a RELEASE that leaves an orphan; it outlives the record.
  */
 #ifndef CXLSHM_REDO_H
 #define CXLSHM_REDO_H

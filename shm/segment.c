@@ -2,88 +2,13 @@
 /*
  * Claiming, adopting and giving back segments; see segment.h for the states.
  */
-#include "segment.h"
+#include "segment_memory.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <string.h>
-#include <unistd.h>
-#include <linux/membarrier.h>
-#include <sys/stat.h>
-#include <sys/statfs.h>
-#include <sys/syscall.h>
 
 static struct segment_fmt *table(const struct client *c, uint32_t segment)
 {
 	return &c->pool->segment_table[segment];
-}
-
-/* ---- memory of a segment ---- */
-
-static int reserve(struct client *c, uint32_t segment)
-{
-	uint32_t shift = c->pool->segment_shift;
-	int rc;
-
-	do
-		rc = fallocate(c->pool->heap_fd, 0, (off_t)segment << shift, (off_t)1 << shift);
-	while (rc < 0 && errno == EINTR);
-	if (rc < 0 && errno != EOPNOTSUPP)
-		return errno == EDQUOT || errno == ENOMEM || errno == EFBIG ? -ENOSPC : -errno;
-	return 0;
-}
-
-static int punch(struct client *c, uint32_t segment)
-{
-	uint32_t shift = c->pool->segment_shift;
-	int rc;
-
-	do
-		rc = fallocate(c->pool->heap_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)segment << shift,
-			       (off_t)1 << shift);
-	while (rc < 0 && errno == EINTR);
-	return rc < 0 ? -errno : 0;
-}
-
-/* Zero memory that was kept, page table included: a former owner's entries must not come back between a new one's. */
-static void scrub(struct client *c, uint32_t segment)
-{
-	char *start = off_ptr(c->pool, (uint64_t)segment << c->pool->segment_shift);
-
-	memset(start, 0, 1ul << c->pool->segment_shift);
-	persist(c->pool, start, 1ul << c->pool->segment_shift);
-}
-
-/*
- * Has every client stopped following offsets that it read before now?  A reader sets its flag and then looks for
- * objects; we made ours unreachable and then look at the flags; membarrier(2) orders both.
- * Pairs: client_read_begin().
- */
-static int quiet(struct client *c)
-{
-	struct pool *pool = c->pool;
-	uint64_t high;
-
-	if (c->reading)	/* it follows offsets itself just now */
-		return 0;
-	/* With failure_domain=host every reader has its own fence; otherwise others may count on this. */
-	if (!pool->host && syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) != 0)
-		return 0;
-	fence_seq_cst();
-	high = a64_load_acquire(&pool->shared->slots_high);
-	for (uint32_t cid = 1; cid <= high && cid <= pool->slots; cid++) {
-		struct slot_fmt *slot = pool_slot(pool, cid);
-		unsigned spins = 0;
-
-		if (cid == c->cid)
-			continue;
-		while (a64_load_acquire(&slot->reading)) {
-			if (++spins == 2000)
-				return 0;
-			arch_relax();
-		}
-	}
-	return 1;
 }
 
 /* ---- hints ---- */
@@ -159,6 +84,36 @@ static uint32_t find_by_walk(struct client *c, int orphan)
 			return segment;
 		}
 	return SEGMENT_NONE;
+}
+
+/*
+ * The first run of count segments at `from` or behind that look free.  by_memory: of all these runs, the first with the fewest
+ * holes, for in a full file system there may be memory only where it was kept; none without any.  holes: segments of it that
+ * have no memory.  Others change them meanwhile: who takes the run will see.
+ */
+static uint32_t find_run(const struct client *c, uint32_t count, uint32_t from, int by_memory, uint32_t *holes)
+{
+	uint32_t found = SEGMENT_NONE, length = 0, without = 0;
+
+	*holes = count;
+	for (uint32_t segment = from; segment < c->pool->segments; segment++) {
+		enum segment_state state = segment_state_of(c->pool, segment);
+
+		if (!wanted(state, 0)) {
+			length = without = 0;
+			continue;
+		}
+		without += state == SEGMENT_FREE;
+		if (++length > count && without && segment_state_of(c->pool, segment - count) == SEGMENT_FREE)
+			without--;
+		if (length < count || (by_memory && without >= *holes))
+			continue;
+		found = segment + 1 - count;
+		*holes = without;
+		if (!by_memory || !without)
+			break;
+	}
+	return found;
 }
 
 /* ---- claiming ---- */
@@ -313,6 +268,8 @@ static void let_go(struct client *c, uint32_t segment, enum segment_state state)
 	r->object = segment;
 	r->next = a64_load_relaxed(&s->next);
 	r->aux = state;
+	if (state == SEGMENT_ORPHAN)
+		r->look = segment;
 	redo_seal(c, r);
 	while (!era_cas(c, &s->word, a128_load_acquire(&s->word), segment_value(state, 0, 0)))
 		;	/* nobody else writes an owned segment's word: the first one succeeds */
@@ -342,12 +299,13 @@ void segment_apply_shrink(struct client *c, const struct redo_fmt *r)
 	CRASH_POINT(c, segment, shrink_hinted);
 }
 
-/* Give all of a span back but its head, which is CHANGING; to the system if nobody looks any more. */
-static void span_shrink(struct client *c, uint32_t head, int nobody_looks)
+/* Give all of a span back but its head, which is CHANGING.  looked: as in give_back(). */
+static void span_shrink(struct client *c, uint32_t head, uint32_t looked)
 {
 	for (uint32_t count = segment_span_of(c->pool, head); count > 1; count--) {
 		uint64_t value = a128_value_relaxed(&table(c, head + count - 1)->word);
-		int given = nobody_looks && value == segment_value(SEGMENT_BODY, 0, head) && !punch(c, head + count - 1);
+		int given = count > looked && value == segment_value(SEGMENT_BODY, 0, head) &&
+			    !segment_punch(c, head + count - 1);
 		struct redo_fmt *r;
 
 		CRASH_POINT(c, segment, shrink_punched);
@@ -362,14 +320,14 @@ static void span_shrink(struct client *c, uint32_t head, int nobody_looks)
 	}
 }
 
-/* From CHANGING: to the system if nobody looks any more. */
-static void give_back(struct client *c, uint32_t segment, int nobody_looks)
+/* From CHANGING: to the system, but for the first so many segments of the span into which somebody may still look. */
+static void give_back(struct client *c, uint32_t segment, uint32_t looked)
 {
 	enum segment_state state = SEGMENT_FREE_DIRTY;
 
 	if (segment_span_of(c->pool, segment) > 1)
-		span_shrink(c, segment, nobody_looks);
-	if (nobody_looks && !punch(c, segment))
+		span_shrink(c, segment, looked);
+	if (!looked && !segment_punch(c, segment))
 		state = SEGMENT_FREE;
 	CRASH_POINT(c, segment, punched);
 	let_go(c, segment, state);
@@ -384,7 +342,7 @@ void segment_release(struct client *c, uint32_t segment)
 	 */
 	set_state(c, segment, SEGMENT_CHANGING);
 	CRASH_POINT(c, segment, closing);
-	give_back(c, segment, quiet(c));
+	give_back(c, segment, segment_quiet(c) ? 0 : UINT32_MAX);
 }
 
 void segment_orphan(struct client *c, uint32_t segment)
@@ -412,7 +370,7 @@ static uint32_t trim(struct client *c, uint32_t most)
 uint32_t segment_trim(struct client *c)
 {
 	/* What is dirty is unreachable already: while somebody looks, claiming it would be in vain. */
-	return quiet(c) ? trim(c, UINT32_MAX) : 0;
+	return segment_quiet(c) ? trim(c, UINT32_MAX) : 0;
 }
 
 int segment_any_changing(const struct client *c)
@@ -430,7 +388,7 @@ void segment_trim_hinted(struct client *c, uint32_t most)
 	uint32_t seen;
 
 	/* As in segment_trim(); and before the hint is ours, for nobody would set it again. */
-	if (!a32_load_acquire(hint) || !quiet(c))
+	if (!a32_load_acquire(hint) || !segment_quiet(c))
 		return;
 	do {
 		seen = a32_load_acquire(hint);
@@ -449,30 +407,41 @@ void segment_trim_hinted(struct client *c, uint32_t most)
 /* ---- claiming one to fill ---- */
 
 /*
- * A claimed segment that cannot be reserved.  If it was FREE nobody looks into it, for since it was given back nothing in it
- * could be come upon; FREE_DIRTY without memory would be tried in vain before those that have some.
+ * Memory for a segment just taken, all of it zero.  Crash behind it: it is CHANGING, or body of one that is, and goes back with
+ * what was reserved.
  */
-static void claim_failed(struct client *c, uint32_t segment, enum segment_state was)
+static int furnish(struct client *c, uint32_t segment, enum segment_state was)
 {
-	give_back(c, segment, was == SEGMENT_FREE || quiet(c));
+	int rc = segment_reserve(c, segment);
+
+	CRASH_POINT(c, segment, reserved);
+	if (rc)
+		return rc;
+	if (c->pool->super->numa[0])
+		numa_apply(c->pool, off_ptr(c->pool, (uint64_t)segment << c->pool->segment_shift),
+			   1ull << c->pool->segment_shift);
+	if (was == SEGMENT_FREE_DIRTY)
+		segment_scrub(c, segment);
+	return 0;
 }
 
-/* The first one behind `last` that has kept its memory: in a full file system there may be no more for others. */
-static uint32_t find_dirty(const struct client *c, uint32_t last)
+/*
+ * A segment or the beginning of a span, CHANGING, for which there is not enough memory.  Into what was FREE nobody looks, for
+ * since it was given back nothing in it could be come upon; as FREE_DIRTY it would be tried in vain before what has memory.
+ * dirty: segments up to the last that was FREE_DIRTY.
+ */
+static void claim_failed(struct client *c, uint32_t head, uint32_t dirty)
 {
-	for (uint32_t segment = last + 1; segment < c->pool->segments; segment++)
-		if (segment_state_of(c->pool, segment) == SEGMENT_FREE_DIRTY)
-			return segment;
-	return SEGMENT_NONE;
+	give_back(c, head, dirty && !segment_quiet(c) ? dirty : 0);
 }
 
 int segment_claim(struct client *c, uint32_t *segment)
 {
-	uint32_t dirty_behind = SEGMENT_NONE;
+	uint32_t from = c->pool->first_segment, holes;
 	int no_room = 0;
 
 	for (;;) {
-		uint32_t found = no_room ? find_dirty(c, dirty_behind) : find_by_hint(c, 0);
+		uint32_t found = no_room ? find_run(c, 1, from, 1, &holes) : find_by_hint(c, 0);
 		enum segment_state was;
 		struct stamped old;
 		int rc;
@@ -484,7 +453,8 @@ int segment_claim(struct client *c, uint32_t *segment)
 			found = find_by_walk(c, 0);
 		if (found == SEGMENT_NONE)
 			return -ENOSPC;
-		dirty_behind = no_room ? found : SEGMENT_NONE;
+		if (no_room)
+			from = found + 1;
 		old = a128_load_acquire(&table(c, found)->word);
 		was = segment_value_state(old.value);
 		if (!wanted(was, 0) || claim_word(c, found, old, SEGMENT_CHANGING))
@@ -492,20 +462,14 @@ int segment_claim(struct client *c, uint32_t *segment)
 		c->claim_cursor = found;
 		hint_clear(c, 0, found);
 		a64_store_relaxed(&table(c, found)->span, 0);
-		rc = reserve(c, found);
-		CRASH_POINT(c, segment, reserved);
+		rc = furnish(c, found, was);
 		if (rc) {
-			claim_failed(c, found, was);
+			claim_failed(c, found, was == SEGMENT_FREE_DIRTY);
 			if (rc != -ENOSPC)
 				return rc;
 			no_room = 1;
 			continue;
 		}
-		if (c->pool->super->numa[0])
-			numa_apply(c->pool, off_ptr(c->pool, (uint64_t)found << c->pool->segment_shift),
-				   1ull << c->pool->segment_shift);
-		if (was == SEGMENT_FREE_DIRTY)
-			scrub(c, found);
 		set_state(c, found, SEGMENT_OWNED);
 		CRASH_POINT(c, segment, opened);
 		*segment = found;
@@ -524,15 +488,18 @@ void segment_apply_grow(struct client *c, const struct redo_fmt *r)
 	CRASH_POINT(c, segment, grow_counted);
 }
 
-/* Take the segment behind the span into it.  The record knows the new length; the body's word names the head. */
-static int span_grow(struct client *c, uint32_t head, uint32_t count)
+/*
+ * Take the segment behind the span into it, and what it was.  The record knows the new length; the body's word names the head.
+ * From then on it goes back with the span, reserved or not.
+ */
+static int span_grow(struct client *c, uint32_t head, uint32_t count, enum segment_state *was)
 {
 	uint32_t segment = head + count;
 	struct stamped old = a128_load_acquire(&table(c, segment)->word);
 	struct redo_fmt *r;
-	int rc;
 
-	if (!wanted(segment_value_state(old.value), 0))
+	*was = segment_value_state(old.value);
+	if (!wanted(*was, 0))
 		return -EAGAIN;
 	r = redo_begin(c, REDO_SPAN_GROW);
 	r->word = off_of(c->pool, &table(c, segment)->word);
@@ -547,36 +514,30 @@ static int span_grow(struct client *c, uint32_t head, uint32_t count)
 	segment_apply_grow(c, r);
 	era_bump(c);
 	hint_clear(c, 0, segment);
-	/* From here on the body is the span's, and goes back with it, reserved or not. */
-	rc = reserve(c, segment);
-	CRASH_POINT(c, segment, grow_reserved);
-	if (!rc && segment_value_state(old.value) == SEGMENT_FREE_DIRTY)
-		scrub(c, segment);
-	if (!rc && c->pool->super->numa[0])
-		numa_apply(c->pool, off_ptr(c->pool, (uint64_t)segment << c->pool->segment_shift),
-			   1ull << c->pool->segment_shift);
-	return rc;
+	return furnish(c, segment, *was);
 }
 
 /* The free segments from first on as one span.  -EAGAIN: somebody else was faster somewhere in it. */
 static int span_take(struct client *c, uint32_t first, uint32_t count)
 {
 	struct stamped old = a128_load_acquire(&table(c, first)->word);
-	uint32_t have;
+	enum segment_state was = segment_value_state(old.value);
+	uint32_t dirty;
 	int rc;
 
-	if (!wanted(segment_value_state(old.value), 0) || claim_word(c, first, old, SEGMENT_CHANGING))
+	if (!wanted(was, 0) || claim_word(c, first, old, SEGMENT_CHANGING))
 		return -EAGAIN;
 	hint_clear(c, 0, first);
 	a64_store_relaxed(&table(c, first)->span, 0);
-	rc = reserve(c, first);
-	CRASH_POINT(c, segment, reserved);
-	if (!rc && segment_value_state(old.value) == SEGMENT_FREE_DIRTY)
-		scrub(c, first);
-	for (have = 1; !rc && have < count; have++)
-		rc = span_grow(c, first, have);
+	dirty = was == SEGMENT_FREE_DIRTY;
+	rc = furnish(c, first, was);
+	for (uint32_t have = 1; !rc && have < count; have++) {
+		rc = span_grow(c, first, have, &was);
+		if (was == SEGMENT_FREE_DIRTY)
+			dirty = have + 1;
+	}
 	if (rc) {
-		give_back(c, first, quiet(c));
+		claim_failed(c, first, dirty);
 		return rc;
 	}
 	set_state(c, first, SEGMENT_OWNED);
@@ -585,47 +546,35 @@ static int span_take(struct client *c, uint32_t first, uint32_t count)
 }
 
 /*
- * Could the file system give as many segments, with what the heap has of it already?  If not, trying would take all there is
- * for a while, and others would find it full.  1 if it cannot be told, as on a tmpfs without a limit.
- */
-static int could_fit(const struct pool *pool, uint32_t count)
-{
-	uint64_t block, have;
-	struct statfs fs;
-	struct stat st;
-
-	if (fstatfs(pool->heap_fd, &fs) < 0 || fs.f_bsize <= 0 || !fs.f_blocks || fstat(pool->heap_fd, &st) < 0)
-		return 1;
-	block = (uint64_t)fs.f_bsize;
-	have = (uint64_t)st.st_blocks * 512;
-	return have >> pool->segment_shift >= count || fs.f_bfree >= (((uint64_t)count << pool->segment_shift) - have) / block;
-}
-
-/*
  * Who was slower looks from the start again, for what is left beside the other may be long enough.  Lock-free: of those who
  * grow towards each other the last one in the pool is stopped only by who claimed something behind it, and that one has it.
  */
 int segment_span_claim(struct client *c, uint32_t count, uint32_t *head)
 {
-	struct pool *pool = c->pool;
-	uint32_t run = 0;
+	uint32_t from = c->pool->first_segment, found, holes;
+	int no_room = 0;
 
-	if (count > 1 && !could_fit(pool, count))
-		return -ENOSPC;
-	for (uint32_t segment = pool->first_segment; segment < pool->segments; segment++) {
-		int rc;
+	for (;;) {
+		int fits, rc;
 
-		run = wanted(segment_state_of(pool, segment), 0) ? run + 1 : 0;
-		if (run < count)
-			continue;
 		if (pool_slot_lost(c->pool, c->cid, c->slot))
 			return -ESTALE;
-		*head = segment + 1 - count;
-		rc = span_take(c, *head, count);
-		if (rc != -EAGAIN)
+		found = find_run(c, count, from, no_room, &holes);
+		if (found == SEGMENT_NONE)
+			return -ENOSPC;
+		/* Begun in vain it would take all there is for a while, and others would find the file system full. */
+		fits = segment_could_reserve(c->pool, holes);
+		rc = fits ? span_take(c, found, count) : -ENOSPC;
+		if (rc == -EAGAIN) {
+			from = c->pool->first_segment;
+			continue;
+		}
+		if (!rc)
+			*head = found;
+		/* The others want as much, or more; only where a hole is taken for memory another may do. */
+		if (rc != -ENOSPC || (no_room && !fits))
 			return rc;
-		segment = pool->first_segment - 1;
-		run = 0;
+		from = no_room ? found + 1 : c->pool->first_segment;
+		no_room = 1;
 	}
-	return -ENOSPC;
 }

@@ -222,7 +222,6 @@ static void a_span_is_contiguous_and_goes_whole(void **state)
 	fixture_free(f);
 }
 
-/* While a client follows offsets it holds nothing for, memory is kept, and goes back when it is asked for later. */
 struct faster {
 	struct client *self;
 	unsigned after;	/* records that are sealed before */
@@ -622,7 +621,7 @@ static void a_block_ends_where_its_run_does(void **state)
 static void count_reserved(void *arg, struct client *c, unsigned point)
 {
 	(void)c;
-	*(unsigned *)arg += point == CRASH_segment_reserved || point == CRASH_segment_grow_reserved;
+	*(unsigned *)arg += point == CRASH_segment_reserved;
 }
 
 /* Of 64 MiB of pool the file system has 12: 40 cannot be had, and nothing of them is taken to find out. */
