@@ -130,8 +130,11 @@ static int take_block(struct client *c, uint64_t total, int aligned, struct page
 		return take_own_run(c, total, 0, run, block);
 	if (bin_take(c, bin, run, block))
 		return 0;
-	if (page_collect_some(c, 4) && bin_take(c, bin, run, block))
-		return 0;
+	if (page_collect_some(c, 4)) {
+		page_tidy(c);
+		if (bin_take(c, bin, run, block))
+			return 0;
+	}
 	rc = page_run_new(c, run_pages(c, bytes), bytes, 0, bin, run);
 	if (rc == -ENOSPC) {
 		page_sweep(c, 0);

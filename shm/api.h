@@ -61,18 +61,36 @@ static inline int api_object(const struct client *c, cxlshm_ref ref, uint64_t *o
 /* Recover dead clients on behalf of a living one, whose doing it is counted as.  recovery may be NULL. */
 void api_recover(struct client *c, struct cxlshm_recovery *recovery);
 
-/* After rc: is it worth trying again?  1 once memory of dead clients, kept for late readers, or of this client, which held
- * nothing in it, has been given back, an orphan with pushed blocks was adopted, or others are or were just claiming or giving
- * back; for these it waits, up to 20 times 1 ms. */
-int api_made_room(struct client *c, int rc);
+/* How often a call was tried again after -ENOSPC; all 0 at first. */
+struct api_room {
+	unsigned made, slept;
+	int last;
+};
+
+/*
+ * After rc: try again?  If it is -ENOSPC, a bounded number of times: when memory of dead clients, kept for late readers, or of
+ * this client, which held nothing in it, has been given back; while others are claiming or giving back, after 1 ms each; and
+ * once more behind the first look that found none of these.
+ */
+int api_room_again(struct client *c, int rc, struct api_room *room);
+
+/* rc = call, and again as long as that is. */
+#define API_WITH_ROOM(c, rc, call)                                                             \
+	do {                                                                                   \
+		(rc) = (call);                                                                 \
+		if (__builtin_expect((rc) != 0, 0)) {                                          \
+			struct api_room room_ = {0};                                           \
+			while ((rc) && api_room_again(c, rc, &room_))                          \
+				(rc) = (call);                                                 \
+		}                                                                              \
+	} while (0)
 
 /* An empty row, if need be in memory that dead clients held. */
 static inline int api_take_row(struct client *c, struct root_fmt **row)
 {
-	int rc = root_take(c, row);
+	int rc;
 
-	if (__builtin_expect(rc, 0) && api_made_room(c, rc))
-		rc = root_take(c, row);
+	API_WITH_ROOM(c, rc, root_take(c, row));
 	return rc;
 }
 

@@ -43,9 +43,7 @@ int cxlshm_resize(struct cxlshm_client *client, cxlshm_ref ref, uint64_t size_by
 		return rc;
 	if (size_bytes > INT64_MAX)
 		return -EFBIG;
-	rc = extent_resize(c, id, size_bytes);
-	if (rc && api_made_room(c, rc))
-		rc = extent_resize(c, id, size_bytes);
+	API_WITH_ROOM(c, rc, extent_resize(c, id, size_bytes));
 	return rc;
 }
 
@@ -59,9 +57,7 @@ int cxlshm_reserve(struct cxlshm_client *client, cxlshm_ref ref, int mode, uint6
 		return rc;
 	if (!length || offset > INT64_MAX || length > INT64_MAX - offset)
 		return length ? -EFBIG : -EINVAL;
-	rc = extent_reserve(c, id, mode, offset, length);
-	if (rc && api_made_room(c, rc))
-		rc = extent_reserve(c, id, mode, offset, length);
+	API_WITH_ROOM(c, rc, extent_reserve(c, id, mode, offset, length));
 	return rc;
 }
 

@@ -14,7 +14,8 @@
 
 /* How often an operation has been tried, and for what. */
 struct tries {
-	unsigned room, busy, dead;
+	unsigned busy, dead;
+	struct api_room room;
 };
 
 static void pause_briefly(void)
@@ -31,7 +32,7 @@ static void pause_briefly(void)
 static int again(struct client *c, int rc, struct tries *tries)
 {
 	if (rc == -ENOSPC)
-		return !tries->room++ && api_made_room(c, rc);
+		return api_room_again(c, rc, &tries->room);
 	if (rc == -EOWNERDEAD && tries->dead++ < TRIES_OWNER_DEAD) {
 		api_recover(c, NULL);
 		if (tries->dead > 1)

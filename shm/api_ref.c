@@ -13,9 +13,7 @@ static int __attribute__((noinline, cold)) alloc_long(struct client *c, size_t b
 
 	if (rc)
 		return rc;
-	rc = alloc_data(c, bytes, &row);
-	if (rc && api_made_room(c, rc))
-		rc = alloc_data(c, bytes, &row);
+	API_WITH_ROOM(c, rc, alloc_data(c, bytes, &row));
 	if (!rc)
 		*ref = root_ref(c, row);
 	return rc;
@@ -57,13 +55,9 @@ int cxlshm_alloc_with(struct cxlshm_client *client, size_t bytes, uint32_t slots
 	if (flags & CXLSHM_EXTENT) {
 		if (slots || flags & CXLSHM_CELLS)
 			return -EINVAL;
-		rc = inode_make_file(c, bytes, 0600, &row);
-		if (rc && api_made_room(c, rc))
-			rc = inode_make_file(c, bytes, 0600, &row);
+		API_WITH_ROOM(c, rc, inode_make_file(c, bytes, 0600, &row));
 	} else {
-		rc = alloc_once(c, bytes, slots, flags, &row);
-		if (rc && api_made_room(c, rc))
-			rc = alloc_once(c, bytes, slots, flags, &row);
+		API_WITH_ROOM(c, rc, alloc_once(c, bytes, slots, flags, &row));
 	}
 	if (rc)
 		return rc;
@@ -85,10 +79,9 @@ int cxlshm_dup(struct cxlshm_client *client, cxlshm_ref ref)
 /* One more reference in a row of its own, if need be in memory that dead clients held. */
 static inline int attach_new(struct client *c, uint64_t off, cxlshm_ref *ref)
 {
-	int rc = ref_attach_new(c, off, ref);
+	int rc;
 
-	if (__builtin_expect(rc, 0) && api_made_room(c, rc))
-		rc = ref_attach_new(c, off, ref);
+	API_WITH_ROOM(c, rc, ref_attach_new(c, off, ref));
 	return rc;
 }
 

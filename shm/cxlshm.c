@@ -13,8 +13,9 @@
 
 #include "api.h"
 
-#define TRIM_MOST 32u	/* segments, or spans, that one cxlshm_trim() gives back, of each kind: 12 to 19 ms of 4 KiB pages */
-#define TRIM_MS 20	/* sleeps of 1 ms, while a segment is CHANGING, of who would else be told that there is no room */
+#define TRIM_MOST 32u	/* segments that one cxlshm_trim() gives back, of each kind: 12 to 19 ms of 4 KiB pages */
+#define MADE_MOST 3u	/* tries of a call after it has made room itself, which others may have taken */
+#define SLEPT_MOST 20u	/* sleeps of 1 ms while a segment is CHANGING */
 
 static void count_recoveries(struct client *c, uint32_t clients)
 {
@@ -31,26 +32,37 @@ void api_recover(struct client *c, struct cxlshm_recovery *recovery)
 		*recovery = done;
 }
 
-int api_made_room(struct client *c, int rc)
+/* Give back, or have given back, what nobody needs: of this client, for it may be what an extent wants; of dead ones; and kept
+ * for readers that are gone.  Was there any? */
+static int make_room(struct client *c)
 {
-	const struct timespec pause = {.tv_nsec = 1000000};
-	struct cxlshm_recovery recovery;
 	uint64_t owned = a64_load_relaxed(&c->slot->segments_owned);
-	int changing, made, ms = 0;
+	struct cxlshm_recovery recovery;
+	uint32_t trimmed;
 
-	if (rc != -ENOSPC)
-		return 0;
-	/* Others may have the last of it in hand, to give it back.  Asked first, for then they may be done with it. */
-	changing = segment_any_changing(c);
-	/* What it keeps for itself may be what an extent wants. */
 	page_collect_all(c);
 	page_sweep(c, 0);
 	api_recover(c, &recovery);
-	made = page_adopt_pushed(c) + segment_trim(c) || recovery.clients ||
-	       a64_load_relaxed(&c->slot->segments_owned) < owned;
-	for (; ms < TRIM_MS && segment_any_changing(c); ms++)
+	trimmed = segment_trim(c);
+	return trimmed || recovery.clients || a64_load_relaxed(&c->slot->segments_owned) < owned;
+}
+
+int api_room_again(struct client *c, int rc, struct api_room *room)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+
+	if (rc != -ENOSPC || room->last)
+		return 0;
+	if (make_room(c)) {
+		room->last = ++room->made == MADE_MOST;
+	} else if (segment_any_changing(c)) {
+		/* Others may have the last of it in hand, to give it back. */
 		nanosleep(&pause, NULL);
-	return made || changing || ms;
+		room->last = ++room->slept == SLEPT_MOST;
+	} else {
+		room->last = 1;	/* they may have done so since the last try */
+	}
+	return 1;
 }
 
 /* ---- pools ---- */
@@ -228,15 +240,16 @@ int cxlshm_trim(struct cxlshm_client *client)
 {
 	struct client *c = api_client(client);
 	uint64_t frees;
-	int rc = c ? api_usable(c) : -EINVAL;
+	int freed, rc = c ? api_usable(c) : -EINVAL;
 
 	if (rc)
 		return rc;
 	frees = a64_load_relaxed(&c->slot->frees);
-	page_adopt_pushed(c);
+	freed = root_trim(c);
+	freed |= page_collect_all(c);
 	/* Emptied runs, too: allocating may have collected what others freed. */
-	if ((root_trim(c) | page_collect_all(c) || frees != c->trimmed_at || c->emptied) &&
-	    page_sweep_some(c, c->pages_empty_max, TRIM_MOST) == TRIM_MOST)
+	if ((freed || frees != c->trimmed_at || c->emptied) &&
+	    page_sweep_some(c, c->pages_empty_max, TRIM_MOST) >= TRIM_MOST)
 		frees--;	/* there may be more: the next call looks, too */
 	c->trimmed_at = frees;
 	segment_trim_hinted(c, TRIM_MOST);
