@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bench_writeback: cache lines written back, an operation.  No time is taken: the library is that of crash-host (see
- * tests/crash/writeback.h), which tells of each line instead of writing it back, so it needs no clwb either.
+ * bench_writeback: cache lines written back, an operation: all of them, and how many different ones they are.  No time is
+ * taken: the library is that of crash-host (see tests/crash/writeback.h), which tells of each line instead of writing it
+ * back, so it needs no clwb either.
  *
  * The operations are those of bench_alloc, bench_ref and bench_queue with these names.
  */
@@ -10,13 +11,24 @@
 
 #include "bench.h"
 
-static uint64_t lines;
+#define SEEN_MAX 1024u
+
+static uint64_t lines, distinct;
+static uintptr_t seen[SEEN_MAX];	/* by this operation */
+static size_t seen_count;
 
 /* Called by the library. */
 void writeback_line(const void *p)
 {
-	(void)p;
+	uintptr_t line = (uintptr_t)p / ARCH_LINE_BYTES;
+
 	lines++;
+	for (size_t i = 0; i < seen_count; i++)
+		if (seen[i] == line)
+			return;
+	distinct++;
+	if (seen_count < SEEN_MAX)
+		seen[seen_count++] = line;
 }
 
 int writeback_fallocate(int fd, int mode, off_t offset, off_t length)
@@ -29,6 +41,7 @@ struct ours {
 	cxlshm_ref hub;	/* with a cell */
 	cxlshm_ref exposed, own, queue;
 	int (*step)(struct ours *o);
+	const uint64_t *counted;	/* lines or distinct */
 };
 
 static int alloc_step(struct ours *o)
@@ -73,10 +86,12 @@ static double lines_measure(void *arg, uint64_t n)
 	struct ours *o = arg;
 	int rc = 0;
 
-	lines = 0;
-	for (uint64_t i = 0; i < n && !rc; i++)
+	lines = distinct = 0;
+	for (uint64_t i = 0; i < n && !rc; i++) {
+		seen_count = 0;
 		rc = o->step(o);
-	return rc ? rc : (double)lines / (double)n;
+	}
+	return rc ? rc : (double)*o->counted / (double)n;
 }
 
 static void ours_open(struct ours *o, struct cxlshm_pool *pool)
@@ -96,11 +111,11 @@ int main(int argc, char **argv)
 		const char *name;
 		int (*step)(struct ours *o);
 	} cases[] = {
-		{"lines written back, alloc+release 64 B", alloc_step},
-		{"lines written back, attach+detach exposed", attach_step},
-		{"lines written back, cell load+drop", load_step},
-		{"lines written back, cell swap", swap_step},
-		{"lines written back, queue send+receive", queue_step},
+		{"alloc+release 64 B", alloc_step},
+		{"attach+detach exposed", attach_step},
+		{"cell load+drop", load_step},
+		{"cell swap", swap_step},
+		{"queue send+receive", queue_step},
 	};
 	static const struct {
 		const char *name;
@@ -109,6 +124,10 @@ int main(int argc, char **argv)
 	struct bench_pool pools[2];
 	struct ours o[2];
 	struct variant v[2];
+	static const struct {
+		const char *name;
+		const uint64_t *counted;
+	} kinds[] = {{"lines written back", &lines}, {"different lines written back", &distinct}};
 	struct bench b;
 	int n = 0;
 
@@ -120,11 +139,17 @@ int main(int argc, char **argv)
 		v[n] = (struct variant){domains[i].name, lines_measure, &o[n]};
 		n++;
 	}
-	for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
-		for (int i = 0; i < n; i++)
-			o[i].step = cases[c].step;
-		bench_case(&b, cases[c].name, 0, "lines", v, n, 10000);
-	}
+	for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++)
+		for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+			char name[64];
+
+			for (int i = 0; i < n; i++) {
+				o[i].step = cases[c].step;
+				o[i].counted = kinds[k].counted;
+			}
+			snprintf(name, sizeof name, "%s, %s", kinds[k].name, cases[c].name);
+			bench_case(&b, name, 0, "lines", v, n, 10000);
+		}
 	for (int i = 0; i < n; i++)
 		bench_pool_gone(&b, &pools[i]);
 	return bench_end(&b);
