@@ -4,6 +4,8 @@
  * alone and contended by two threads (each its own client), beside std::shared_ptr and
  * std::atomic<std::shared_ptr>, and a bare lock cmpxchg16b of one line, in the same process.
  *
+ * And what failure_domain=host pays for: a bare line that is stored to and written back.
+ *
  * "contended" is ns an operation of one of the two threads, not divided by two.
  *
  * Linked once more with the static library, BENCH_STATIC: only the shortest call, of which getting there is a part.
@@ -11,6 +13,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "arch.h"
 #include "bench.h"
 #ifdef HAVE_CXX
 #include "peer_shared_ptr.h"
@@ -239,6 +242,32 @@ static double cas16_two_measure(void *arg, uint64_t n)
 }
 #endif
 
+/* A store to a line that is in the cache, written back and waited for. */
+static double write_back_measure(void *arg, uint64_t n)
+{
+	volatile uint64_t *word = arg;
+	uint64_t t0 = bench_ns();
+
+	for (uint64_t i = 0; i < n; i++) {
+		*word = i;
+		arch_write_back(arg);
+		arch_write_back_fence();
+	}
+	return (double)(bench_ns() - t0) / (double)n;
+}
+
+static void write_back_case(struct bench *b)
+{
+	static const char name[] = "a line stored and written back";
+	static uint64_t word __attribute__((aligned(ARCH_LINE_BYTES)));
+	struct variant v = {"bare", write_back_measure, &word};
+
+	if (arch_can_write_back())
+		bench_case(b, name, 0, "ns", &v, 1, 0);
+	else
+		bench_skip(b, name, 0, v.name, "this processor cannot");
+}
+
 #ifdef HAVE_CXX
 struct sp {
 	struct peer_sp *h;
@@ -406,5 +435,7 @@ int main(int argc, char **argv)
 #endif
 		bench_case(&b, c->name, 0, "ns", v, n, c->two ? BENCH_PAIR : 0);
 	}
+	if (!b.summary)
+		write_back_case(&b);
 	return bench_end(&b);
 }
