@@ -8,7 +8,8 @@
  * INIT reply on its way out (FUSE_PASSTHROUGH is bit 5 of flags2, and max_stack_depth follows), and write OPEN
  * and CREATE replies by hand, with the backing id where newer headers have it.
  *
- * usage: fuse_min DIRECTORY MOUNTPOINT [SECONDS]	(root; in the foreground; ends when unmounted)
+ * usage: fuse_min DIRECTORY MOUNTPOINT [SECONDS] [-d]	(root; in the foreground; ends when unmounted)
+ * -d: libfuse prints each request.
  */
 #define FUSE_USE_VERSION 314
 #include <dirent.h>
@@ -559,14 +560,16 @@ static ssize_t device_writev(int fd, struct iovec *iov, int count, void *data)
 int main(int argc, char **argv)
 {
 	static const struct fuse_custom_io io = {.writev = device_writev, .read = device_read};
-	char *names[] = {argv[0], NULL};
-	struct fuse_args args = FUSE_ARGS_INIT(1, names);
+	int debug = argc > 3 && !strcmp(argv[argc - 1], "-d");
+	char *names[] = {argv[0], debug ? argv[argc - 1] : NULL, NULL};
+	struct fuse_args args = FUSE_ARGS_INIT(1 + debug, names);
 	struct fuse_session *session;
 	char options[128];
 	int rc;
 
+	argc -= debug;
 	if (argc != 3 && argc != 4) {
-		fprintf(stderr, "usage: %s DIRECTORY MOUNTPOINT [SECONDS]\n", argv[0]);
+		fprintf(stderr, "usage: %s DIRECTORY MOUNTPOINT [SECONDS] [-d]\n", argv[0]);
 		return 2;
 	}
 	seconds = argc == 4 ? atoi(argv[3]) : 0;

@@ -68,7 +68,7 @@ if [ ! -f "$build/build.ninja" ]; then
 		{ tail -n 20 "$build.log"; echo "run.sh: meson setup failed" >&2; exit 1; }
 fi
 programs=()
-for p in alloc ref ref_static queue names recover grow clients files writeback; do programs+=("tests/bench/bench_$p"); done
+for p in alloc ref ref_static queue names recover grow clients files requests writeback; do programs+=("tests/bench/bench_$p"); done
 ninja -C "$build" "${programs[@]}" >"$build.log" 2>&1 ||
 	{ tail -n 30 "$build.log"; echo "run.sh: the build failed" >&2; exit 1; }
 have_daemon= have_fuse_min=
@@ -137,6 +137,7 @@ for g in alloc ref queue names recover grow; do
 done
 
 # ---- file systems: each a daemon in the foreground, on processor 0 ----
+declare -A commands	# of start, by label
 targets=() by_name=() by_path=()	# by_name: files only, and there by name only; by_path: libfuse's passthrough
 example() {	# build one of libfuse's
 	# shellcheck disable=SC2046
@@ -162,6 +163,7 @@ wait_mounted() {	# mount point, pid
 start() {	# label, command, with @SRC@ and @MNT@
 	local label=$1 src=$work/src.$1 mnt=$work/mnt.$1 argument command=()
 	shift
+	commands[$label]=$(printf '%q ' "$@")
 	mkdir -p "$src" "$mnt"
 	for argument; do
 		argument=${argument//@SRC@/$src}
@@ -240,6 +242,25 @@ if wanted files; then
 	BENCH_UNPINNED=1 collect files "${priority[@]}" "$bin/bench_files" -m $quick "${targets[@]}" "${by_name[@]}"
 	for p in "${daemons[@]}"; do taskset -acp 0 "$p" >/dev/null; done
 	clean
+	# How many requests each is sent: the same once more, and they print them.
+	say "files, requests"
+	timed=("${targets[@]}") logs=() before=${#daemons[@]}
+	for t in "${timed[@]}" "${by_name[@]}"; do
+		t=${t%%=*} t=${t#+}
+		[ -n "${commands[$t]:-}" ] || continue	# no daemon
+		eval "start $t.d ${commands[$t]} -d" && logs+=("$t=$work/mnt.$t.d=$work/log.$t.d")
+	done
+	targets=("${timed[@]}")
+	[ ${#logs[@]} = 0 ] || collect files "$bin/bench_requests" -m $quick "${logs[@]}"
+	for t in "${logs[@]}"; do
+		t=${t#*=}
+		umount "${t%%=*}" || umount -l "${t%%=*}"
+	done
+	for p in "${daemons[@]:before}"; do
+		kill "$p" 2>/dev/null
+		wait "$p"
+	done
+	daemons=("${daemons[@]:0:before}")
 fi
 for g in tree fio; do
 	wanted $g || continue
