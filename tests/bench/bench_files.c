@@ -51,7 +51,7 @@ static double bytes_per_ns(uint64_t bytes, uint64_t ns)	/* GB/s */
 
 /*
  * Every fifth sample the data file gets other pages: which physical pages a file happens to have makes a
- * difference of up to three times in a virtual machine, and is nobody's merit.
+ * great difference in a virtual machine, and is nobody's merit.
  */
 static int renew(struct target *t)
 {

@@ -5,6 +5,7 @@
 Every number comes from LINES.  Targets are those of the specification; NOTES say what bounds a miss or bends a
 curve, and are printed only where the measurement shows one.
 """
+import math
 import os
 import platform
 import subprocess
@@ -57,6 +58,15 @@ LAST_TARGETS = {"lookup+drop, names": (2.0, 100), "recovery, 1000 references, Mi
 
 # Compared with another variant than the first one, though there is no target.
 COMPARED = {"create+close": "fuse_min", "unlink": "fuse_min", "open+close, any processor": "fuse_min"}
+
+# Lines written back an operation: the row with its time.
+WRITTEN_BACK = {
+    "alloc+release 64 B": "alloc+release 64 B, 1 live",
+    "attach+detach exposed": "attach+detach exposed",
+    "cell load+drop": "cell load+drop",
+    "cell swap": "cell swap",
+    "queue send+receive": "queue send+receive, one client",
+}
 
 # What bounds a miss, or bends a curve: printed with what was measured.  REMARKS (a + before the case): printed always.
 NOTES, REMARKS = {}, {}
@@ -223,9 +233,27 @@ def xtics(points):
 
 
 def growth(points):
-    """How cost goes with x: the factor between least and most, and over which range of x."""
+    """How cost goes with x: the factor between least and most."""
     values = [p[1][0] for p in points]
-    return max(values) / min(values) if min(values) > 0 else 0
+    if min(values) > 0:
+        return max(values) / min(values)
+    return math.inf if max(values) > 0 else 1
+
+
+def per_line(rows):
+    """The host column by the lines written back, of the rows of this run."""
+    def median(case, variant):
+        found = [r["values"][variant] for k, r in rows.items() if k[1] == case and variant in r["values"]]
+        return found[0][0] if found else 0
+
+    parts = []
+    for operation, case in WRITTEN_BACK.items():
+        lines, ns = median("lines written back, " + operation, HOST), median(case, HOST)
+        if lines and ns:
+            parts.append(f"{operation} {number(ns)} ns / {lines:g} = {number(ns / lines)}")
+    text = f"In this run, host column by lines: {', '.join(parts)}" if parts else "No time of this run to divide by them"
+    bare = median("a line stored and written back", "bare")
+    return text + (f"; a bare line that is stored to and written back takes {number(bare)} ns." if bare else ".")
 
 
 def chart(rows, out):
@@ -266,7 +294,7 @@ def chart(rows, out):
             head, _, dimension = case.rpartition(", ")
             g.write(f"set origin {i % columns / columns:.4f},{top:.4f}\nset size {1 / columns:.4f},{240 / height:.4f}\n")
             g.write(f"set title '{head}'\nset xlabel '{dimension}'\nset ylabel '{points[0][2]}'\n")
-            steep = growth(points) > 8  # a line through the origin stays one
+            steep = 8 < growth(points) < math.inf  # a line through the origin stays one
             g.write(f"unset logscale\nset logscale {'xy' if steep else 'x'}\nset yrange [{'*' if steep else '0'}:*]\n")
             g.write("set grid\nset key bottom right font ',8'\n" + xtics(points))
             plots = []
@@ -312,7 +340,7 @@ def main():
             ours, host = values.pop(OURS, None), values.pop(HOST, None)
             want = compared(key[1], row)
             peer = want[-1] if want else next((n for n in values if not n.startswith("cxlshm")), None)
-            ratio = f"{ours[0] / values[peer][0]:.2f} × {peer}" if ours and peer in values else ""
+            ratio = f"{ours[0] / values[peer][0]:.2f} × {peer}" if ours and values.get(peer, [0])[0] else ""
             peers = "; ".join(f"{n} {spread(v)}" for n, v in values.items())
             verdicts = judge(rows, key, row)
             target = ", ".join(f"{mark} {text}" for text, mark, _ in verdicts)
@@ -337,10 +365,12 @@ def main():
             md.append(f"- {case}: flat from {span} (within {factor:.2f} ×).")
         else:
             low, high = points[0][1][0], points[-1][1][0]
+            span = f"{factor:.2f} × between least and most" if factor < math.inf else "the least is 0"
             md.append(f"- {case}: {number(low)} at {points[0][0]:.0f}, {number(high)} at {points[-1][0]:.0f}"
-                      f" {points[0][2]} ({factor:.2f} × between least and most). {NOTES.get(case, 'Not yet explained.')}")
+                      f" {points[0][2]} ({span}). {NOTES.get(case, 'Not yet explained.')}")
     md += ["", "## Remarks", ""]
-    md += [f"- **{case}**: {text}" for case, text in REMARKS.items() if any(k[1] == case for k in rows)] or ["None."]
+    md += [f"- **{case}**: {text.replace('{per line}', per_line(rows))}" for case, text in REMARKS.items()
+           if any(k[1] == case for k in rows)] or ["None."]
     if skips:
         md += ["", "## Skipped", ""]
         md += [f"- {g}: {label(c, float(x))}, {v}: {why}" for g, c, x, v, why in skips]

@@ -15,7 +15,7 @@
 #
 # Everything runs in a new directory of BENCH_DIR (as root, a tmpfs mounted there), which is removed at the end, however this ends; mounts are
 # unmounted and daemons waited for.  FUSE daemons and the program that measures them are pinned to one
-# processor: waking another, idle one costs up to 70 us in a virtual machine, and would be all one sees.
+# processor: waking another, idle one takes so long in a virtual machine that it would be all one sees.
 set -u -o pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -278,6 +278,6 @@ done
 out=$here
 [ ${#only[@]} -gt 0 ] && out=$build
 say "report"
-python3 "$here/report.py" "$lines" "$out" "${quick:+quick}" || exit 1
 cp "$lines" "$build/results.tsv"
+python3 "$here/report.py" "$lines" "$out" "${quick:+quick}" || exit 1
 say "written: $out/results.md"
