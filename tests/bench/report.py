@@ -295,7 +295,10 @@ def chart(rows, out):
             g.write(f"set origin {i % columns / columns:.4f},{top:.4f}\nset size {1 / columns:.4f},{240 / height:.4f}\n")
             g.write(f"set title '{head}'\nset xlabel '{dimension}'\nset ylabel '{points[0][2]}'\n")
             steep = 8 < growth(points) < math.inf  # a line through the origin stays one
-            g.write(f"unset logscale\nset logscale {'xy' if steep else 'x'}\nset yrange [{'*' if steep else '0'}:*]\n")
+            shown = [v for variant in [OURS] + conditions(rows, case) for _, v, _ in curves(rows, variant).get(case, [])]
+            high = 1.1 * max(v[2] for v in shown) or 1  # counts have no spread: not right at the frame
+            g.write(f"unset logscale\nset logscale {'xy' if steep else 'x'}\n")
+            g.write("set yrange [*:*]\n" if steep else f"set yrange [0:{high:.6g}]\n")
             g.write("set grid\nset key bottom right font ',8'\n" + xtics(points))
             plots = []
             for k, variant in enumerate([OURS] + conditions(rows, case)):
