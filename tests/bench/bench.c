@@ -308,6 +308,8 @@ double bench_pair(const struct bench *b, int (*step)(void *arg, uint64_t n), voi
 		pthread_join(t[i], NULL);
 	if (p[0].rc || p[1].rc)
 		return p[0].rc ? p[0].rc : p[1].rc;
+	if (!(p[0].ops + p[1].ops))	/* on a busy machine neither came to run */
+		return -EAGAIN;
 	return 2.0 * (double)ns / (double)(p[0].ops + p[1].ops);
 }
 
