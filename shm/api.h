@@ -61,25 +61,28 @@ static inline int api_object(const struct client *c, cxlshm_ref ref, uint64_t *o
 /* Recover dead clients on behalf of a living one, whose doing it is counted as.  recovery may be NULL. */
 void api_recover(struct client *c, struct cxlshm_recovery *recovery);
 
-/* How often a call was tried again after -ENOSPC; all 0 at first. */
+/* Of a call that is tried again after -ENOSPC. */
 struct api_room {
-	unsigned made, slept;
-	int last;
+	uint64_t bytes;	/* of a file that it wants at most; 0: memory of the heap */
+	int tried, last;	/* 0 at first */
 };
 
 /*
- * After rc: try again?  If it is -ENOSPC, a bounded number of times: when memory of dead clients, kept for late readers, or of
- * this client, which held nothing in it, has been given back; while others are claiming or giving back, after 1 ms each; and
- * once more behind the first look that found none of these.
+ * After rc: try again?  If it is -ENOSPC, at most twice.  At once if room was made: memory of dead clients, kept for late
+ * readers, or of this client, which held nothing in it, was given back.  Then, as the last, when nobody is claiming or giving
+ * back any more, for which it waits, 20 times 1 ms at most.
  */
 int api_room_again(struct client *c, int rc, struct api_room *room);
 
-/* rc = call, and again as long as that is. */
-#define API_WITH_ROOM(c, rc, call)                                                             \
+/*
+ * rc is what call returns, in the end: it may be evaluated up to three times, and must leave nothing behind at -ENOSPC.  For
+ * so many bytes of a file at most, or 0.
+ */
+#define API_WITH_ROOM(c, rc, bytes_, call)                                                     \
 	do {                                                                                   \
 		(rc) = (call);                                                                 \
 		if (__builtin_expect((rc) != 0, 0)) {                                          \
-			struct api_room room_ = {0};                                           \
+			struct api_room room_ = {.bytes = (bytes_)};                           \
 			while ((rc) && api_room_again(c, rc, &room_))                          \
 				(rc) = (call);                                                 \
 		}                                                                              \
@@ -90,7 +93,7 @@ static inline int api_take_row(struct client *c, struct root_fmt **row)
 {
 	int rc;
 
-	API_WITH_ROOM(c, rc, root_take(c, row));
+	API_WITH_ROOM(c, rc, 0, root_take(c, row));
 	return rc;
 }
 

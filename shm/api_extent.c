@@ -43,7 +43,7 @@ int cxlshm_resize(struct cxlshm_client *client, cxlshm_ref ref, uint64_t size_by
 		return rc;
 	if (size_bytes > INT64_MAX)
 		return -EFBIG;
-	API_WITH_ROOM(c, rc, extent_resize(c, id, size_bytes));
+	API_WITH_ROOM(c, rc, size_bytes, extent_resize(c, id, size_bytes));
 	return rc;
 }
 
@@ -57,7 +57,7 @@ int cxlshm_reserve(struct cxlshm_client *client, cxlshm_ref ref, int mode, uint6
 		return rc;
 	if (!length || offset > INT64_MAX || length > INT64_MAX - offset)
 		return length ? -EFBIG : -EINVAL;
-	API_WITH_ROOM(c, rc, extent_reserve(c, id, mode, offset, length));
+	API_WITH_ROOM(c, rc, length, extent_reserve(c, id, mode, offset, length));
 	return rc;
 }
 

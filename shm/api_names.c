@@ -26,7 +26,7 @@ static void pause_briefly(void)
 }
 
 /*
- * After rc: try again?  -ENOSPC: if that made room.  -EOWNERDEAD: a dead client is renaming a directory.  -EBUSY: a
+ * After rc: try again?  -ENOSPC: if there may be room by now.  -EOWNERDEAD: a dead client is renaming a directory.  -EBUSY: a
  * directory has no entry left, but somebody, perhaps dead, is not done with it.
  */
 static int again(struct client *c, int rc, struct tries *tries)
@@ -267,7 +267,7 @@ static int make_once(struct client *c, const struct names_place *at, const struc
 
 static int make_at(struct client *c, cxlshm_ref dir, const char *path, const struct make *make, cxlshm_ref *ref)
 {
-	struct tries tries = {0};
+	struct tries tries = {.room.bytes = make->bytes};
 	struct names_place at;
 	struct root_fmt *row = NULL;
 	int rc = place(c, dir, path, &at);

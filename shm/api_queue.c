@@ -27,7 +27,7 @@ int cxlshm_queue_create(struct cxlshm_client *client, uint32_t capacity, unsigne
 	rc = api_usable(c);
 	if (rc)
 		return rc;
-	API_WITH_ROOM(c, rc, queue_create(c, capacity, flags, &row));
+	API_WITH_ROOM(c, rc, 0, queue_create(c, capacity, flags, &row));
 	if (rc)
 		return rc;
 	*queue = root_ref(c, row);

@@ -13,7 +13,7 @@ static int __attribute__((noinline, cold)) alloc_long(struct client *c, size_t b
 
 	if (rc)
 		return rc;
-	API_WITH_ROOM(c, rc, alloc_data(c, bytes, &row));
+	API_WITH_ROOM(c, rc, 0, alloc_data(c, bytes, &row));
 	if (!rc)
 		*ref = root_ref(c, row);
 	return rc;
@@ -55,9 +55,9 @@ int cxlshm_alloc_with(struct cxlshm_client *client, size_t bytes, uint32_t slots
 	if (flags & CXLSHM_EXTENT) {
 		if (slots || flags & CXLSHM_CELLS)
 			return -EINVAL;
-		API_WITH_ROOM(c, rc, inode_make_file(c, bytes, 0600, &row));
+		API_WITH_ROOM(c, rc, bytes, inode_make_file(c, bytes, 0600, &row));
 	} else {
-		API_WITH_ROOM(c, rc, alloc_once(c, bytes, slots, flags, &row));
+		API_WITH_ROOM(c, rc, 0, alloc_once(c, bytes, slots, flags, &row));
 	}
 	if (rc)
 		return rc;
@@ -81,7 +81,7 @@ static inline int attach_new(struct client *c, uint64_t off, cxlshm_ref *ref)
 {
 	int rc;
 
-	API_WITH_ROOM(c, rc, ref_attach_new(c, off, ref));
+	API_WITH_ROOM(c, rc, 0, ref_attach_new(c, off, ref));
 	return rc;
 }
 

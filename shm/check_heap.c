@@ -450,11 +450,23 @@ static void dead_list(struct check *c, uint32_t cid)
 		;
 }
 
+/* Will the recovery of a dead client look at the segment? */
+static int looks_again(const struct check *c, uint32_t segment)
+{
+	for (uint32_t cid = 1; cid <= c->slots_high; cid++)
+		if (c->slots[cid].claimed && !c->slots[cid].alive && c->slots[cid].copy &&
+		    c->slots[cid].copy->redo.look == segment)
+			return 1;
+	return 0;
+}
+
 static void remote_list(struct check *c, uint32_t segment)
 {
 	uint64_t at = a128_value_relaxed(&c->pool->segment_table[segment].remote);
 	struct check_run *run;
 
+	if (at && state_of(c, segment) == SEGMENT_ORPHAN && !looks_again(c, segment))
+		check_problem(c, "segment %u is an orphan, and nobody will look at its remote list", segment);
 	while (at && list_step(c, "remote list of segment", segment, at, OBJECT_LIMBO, &run)) {
 		if (run->segment != segment)
 			check_broken(c, "object 0x%" PRIx64 " of segment %u is on the remote list of segment %u", at,

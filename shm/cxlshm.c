@@ -14,8 +14,7 @@
 #include "api.h"
 
 #define TRIM_MOST 32u	/* segments that one cxlshm_trim() gives back, of each kind: 12 to 19 ms of 4 KiB pages */
-#define MADE_MOST 3u	/* tries of a call after it has made room itself, which others may have taken */
-#define SLEPT_MOST 20u	/* sleeps of 1 ms while a segment is CHANGING */
+#define WAIT_MOST 20	/* sleeps of 1 ms while a segment is CHANGING, of who would else say that there is no room */
 
 static void count_recoveries(struct client *c, uint32_t clients)
 {
@@ -50,19 +49,19 @@ static int make_room(struct client *c)
 int api_room_again(struct client *c, int rc, struct api_room *room)
 {
 	const struct timespec pause = {.tv_nsec = 1000000};
+	int slept = 0;
 
 	if (rc != -ENOSPC || room->last)
 		return 0;
-	if (make_room(c)) {
-		room->last = ++room->made == MADE_MOST;
-	} else if (segment_any_changing(c)) {
-		/* Others may have the last of it in hand, to give it back. */
+	/* Once: what the try has claimed and given up would count as made each time. */
+	if (!room->tried++ && make_room(c))
+		return 1;
+	room->last = 1;
+	/* Others may have the last of it in hand, to give it back, and may have done so since the try. */
+	for (; slept < WAIT_MOST && segment_any_changing(c); slept++)
 		nanosleep(&pause, NULL);
-		room->last = ++room->slept == SLEPT_MOST;
-	} else {
-		room->last = 1;	/* they may have done so since the last try */
-	}
-	return 1;
+	/* A file takes all there is for a while, before it is refused: not for nothing. */
+	return !room->bytes || (slept && slept < WAIT_MOST) || pool_has_room(c->pool->extents_fd, room->bytes);
 }
 
 /* ---- pools ---- */

@@ -27,7 +27,7 @@
 #include "atomic.h"
 
 #define FORMAT_MAGIC 0x006d68736c786300ull	/* "\0cxlshm\0" */
-#define FORMAT_VERSION 3u
+#define FORMAT_VERSION 4u
 #define FORMAT_COMPAT 0ull	/* feature bits that may be ignored */
 #define FORMAT_INCOMPAT 0ull	/* feature bits that must be known */
 
@@ -186,7 +186,7 @@ struct redo_fmt {	/* all W: the slot; R: who recovers it */
 	uint64_t next;	/* 40 | */
 	uint64_t aux;	/* 48 | */
 	uint64_t look;	/* 56 | of the last PUSH or SEGMENT_RELEASE to ORPHAN: the segment that page_look() is due for
-			   behind it; no other record changes it; also read where none is sealed */
+			   behind it; no other record changes it; valid whether or not one is sealed */
 	struct todo_fmt todo;	/* 64 | */
 };
 static_assert(offsetof(struct redo_fmt, phase) == 12, "format");

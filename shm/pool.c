@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include "pool.h"
@@ -116,6 +117,15 @@ int pool_lock(int fd, short type, uint64_t byte)
 			return -errno;
 	}
 	return 0;
+}
+
+int pool_has_room(int fd, uint64_t bytes)
+{
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs) < 0 || fs.f_bsize <= 0 || !fs.f_blocks)
+		return 1;
+	return fs.f_bfree >= bytes / (uint64_t)fs.f_bsize;
 }
 
 /* ---------------------------------------------------------------- opening */

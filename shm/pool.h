@@ -86,6 +86,9 @@ int pool_open_exclusive(const char *path, unsigned flags, struct pool **pool, st
 /* Take, change (F_RDLCK, F_WRLCK) or drop (F_UNLCK) the OFD lock on one byte.  -EBUSY: somebody else's. */
 int pool_lock(int fd, short type, uint64_t byte);
 
+/* Could the file system of fd give so many bytes?  1 if it cannot be told, as on a tmpfs without a limit. */
+int pool_has_room(int fd, uint64_t bytes);
+
 /*
  * A new pool without its root directory, open and with LOCK_POOL held for writing.  pool_seal() makes it
  * valid, and the handle one like cxlshm_pool_open()'s.  Crash before: what cxlshm_pool_create() with force

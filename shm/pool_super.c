@@ -42,7 +42,7 @@ uint64_t pool_super_fingerprint(void)
 		sizeof(struct shared_fmt), offsetof(struct shared_fmt, slots_high),
 		offsetof(struct shared_fmt, clients_sequence), offsetof(struct shared_fmt, gone_allocations),
 		sizeof(struct todo_fmt), sizeof(struct redo_fmt), offsetof(struct redo_fmt, word),
-		offsetof(struct redo_fmt, todo), sizeof(struct cell_fmt), sizeof(struct root_fmt),
+		offsetof(struct redo_fmt, look), offsetof(struct redo_fmt, todo), sizeof(struct cell_fmt), sizeof(struct root_fmt),
 		sizeof(struct roots_fmt), sizeof(struct slot_fmt), offsetof(struct slot_fmt, redo),
 		offsetof(struct slot_fmt, dead_top), offsetof(struct slot_fmt, todo),
 		offsetof(struct slot_fmt, exports), sizeof(struct segment_fmt),

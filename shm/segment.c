@@ -6,6 +6,8 @@
 
 #include <errno.h>
 
+#define SPAN_TRIES 4u	/* runs that are tried because of the memory in them */
+
 static struct segment_fmt *table(const struct client *c, uint32_t segment)
 {
 	return &c->pool->segment_table[segment];
@@ -86,34 +88,45 @@ static uint32_t find_by_walk(struct client *c, int orphan)
 	return SEGMENT_NONE;
 }
 
-/*
- * The first run of count segments at `from` or behind that look free.  by_memory: of all these runs, the first with the fewest
- * holes, for in a full file system there may be memory only where it was kept; none without any.  holes: segments of it that
- * have no memory.  Others change them meanwhile: who takes the run will see.
- */
-static uint32_t find_run(const struct client *c, uint32_t count, uint32_t from, int by_memory, uint32_t *holes)
-{
-	uint32_t found = SEGMENT_NONE, length = 0, without = 0;
+/* A run of segments that look free, and how many of them have no memory. */
+struct run {
+	uint32_t first, holes;
+};
 
-	*holes = count;
-	for (uint32_t segment = from; segment < c->pool->segments; segment++) {
+static int run_before(const struct run *a, const struct run *b)
+{
+	return a->holes < b->holes || (a->holes == b->holes && a->first < b->first);
+}
+
+/*
+ * The first run of count segments that look free.  by_memory: of all of them the next behind *run by holes, then by place, for
+ * in a full file system there may be memory only where it was kept; a run of nothing but holes is none of these.  Others
+ * change them meanwhile, so holes may come out too high or too low: who takes the run will see.
+ */
+static int find_run(const struct client *c, uint32_t count, int by_memory, struct run *run)
+{
+	struct run best = {SEGMENT_NONE, count}, now = {.holes = 0};
+	uint32_t length = 0;
+
+	for (uint32_t segment = c->pool->first_segment; segment < c->pool->segments; segment++) {
 		enum segment_state state = segment_state_of(c->pool, segment);
 
 		if (!wanted(state, 0)) {
-			length = without = 0;
+			length = now.holes = 0;
 			continue;
 		}
-		without += state == SEGMENT_FREE;
-		if (++length > count && without && segment_state_of(c->pool, segment - count) == SEGMENT_FREE)
-			without--;
-		if (length < count || (by_memory && without >= *holes))
+		now.holes += state == SEGMENT_FREE;
+		if (++length > count && now.holes && segment_state_of(c->pool, segment - count) == SEGMENT_FREE)
+			now.holes--;
+		now.first = segment + 1 - count;
+		if (length < count || (by_memory && (!run_before(run, &now) || !run_before(&now, &best))))
 			continue;
-		found = segment + 1 - count;
-		*holes = without;
-		if (!by_memory || !without)
+		best = now;
+		if (!by_memory)
 			break;
 	}
-	return found;
+	*run = best;
+	return best.first != SEGMENT_NONE;
 }
 
 /* ---- claiming ---- */
@@ -437,11 +450,11 @@ static void claim_failed(struct client *c, uint32_t head, uint32_t dirty)
 
 int segment_claim(struct client *c, uint32_t *segment)
 {
-	uint32_t from = c->pool->first_segment, holes;
+	struct run kept = {SEGMENT_NONE, 0};
 	int no_room = 0;
 
 	for (;;) {
-		uint32_t found = no_room ? find_run(c, 1, from, 1, &holes) : find_by_hint(c, 0);
+		uint32_t found = no_room ? SEGMENT_NONE : find_by_hint(c, 0);
 		enum segment_state was;
 		struct stamped old;
 		int rc;
@@ -449,12 +462,12 @@ int segment_claim(struct client *c, uint32_t *segment)
 		/* Every time: who uses the slot now has used our eras, and no CAS of ours may ever succeed. */
 		if (pool_slot_lost(c->pool, c->cid, c->slot))
 			return -ESTALE;
-		if (found == SEGMENT_NONE && !no_room)
+		if (no_room && find_run(c, 1, 1, &kept))
+			found = kept.first;
+		else if (found == SEGMENT_NONE && !no_room)
 			found = find_by_walk(c, 0);
 		if (found == SEGMENT_NONE)
 			return -ENOSPC;
-		if (no_room)
-			from = found + 1;
 		old = a128_load_acquire(&table(c, found)->word);
 		was = segment_value_state(old.value);
 		if (!wanted(was, 0) || claim_word(c, found, old, SEGMENT_CHANGING))
@@ -551,30 +564,30 @@ static int span_take(struct client *c, uint32_t first, uint32_t count)
  */
 int segment_span_claim(struct client *c, uint32_t count, uint32_t *head)
 {
-	uint32_t from = c->pool->first_segment, found, holes;
-	int no_room = 0;
+	struct run run = {SEGMENT_NONE, 0};
+	unsigned tries = 0;
 
-	for (;;) {
+	while (tries <= SPAN_TRIES) {
 		int fits, rc;
 
 		if (pool_slot_lost(c->pool, c->cid, c->slot))
 			return -ESTALE;
-		found = find_run(c, count, from, no_room, &holes);
-		if (found == SEGMENT_NONE)
+		if (!find_run(c, count, tries > 0, &run))
 			return -ENOSPC;
 		/* Begun in vain it would take all there is for a while, and others would find the file system full. */
-		fits = segment_could_reserve(c->pool, holes);
-		rc = fits ? span_take(c, found, count) : -ENOSPC;
-		if (rc == -EAGAIN) {
-			from = c->pool->first_segment;
-			continue;
-		}
-		if (!rc)
-			*head = found;
-		/* The others want as much, or more; only where a hole is taken for memory another may do. */
-		if (rc != -ENOSPC || (no_room && !fits))
+		fits = pool_has_room(c->pool->heap_fd, (uint64_t)run.holes << c->pool->segment_shift);
+		rc = fits ? span_take(c, run.first, count) : -ENOSPC;
+		if (rc != -ENOSPC && rc != -EAGAIN) {
+			if (!rc)
+				*head = run.first;
 			return rc;
-		from = no_room ? found + 1 : c->pool->first_segment;
-		no_room = 1;
+		}
+		if (tries && !fits)
+			return rc;	/* the others want as much, or more */
+		if (rc == -EAGAIN || !tries)
+			run = (struct run){SEGMENT_NONE, 0};
+		/* Another may do where memory that was kept is a hole, or the file system has not what it says. */
+		tries += rc == -ENOSPC;
 	}
+	return -ENOSPC;
 }

@@ -13,7 +13,8 @@
  *
  *   call                     excludes                                  progress
  *   claim, adopt, grow       nothing: one CAS decides                  lock-free; expected O(1) CAS, but in a full file
- *                                                                      system one try for each FREE_DIRTY segment
+ *                                                                      system one try for each FREE_DIRTY segment;
+ *                                                                      of a span, up to 5 of a system call a segment
  *   release, orphan          other calls of the owner                  wait-free but for system calls, one a segment,
  *                                                                      and a short spin at readers
  *

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 #include <linux/membarrier.h>
-#include <sys/statfs.h>
 #include <sys/syscall.h>
 
 int segment_reserve(struct client *c, uint32_t segment)
@@ -43,15 +42,6 @@ void segment_scrub(struct client *c, uint32_t segment)
 
 	memset(start, 0, 1ul << c->pool->segment_shift);
 	persist(c->pool, start, 1ul << c->pool->segment_shift);
-}
-
-int segment_could_reserve(const struct pool *pool, uint32_t count)
-{
-	struct statfs fs;
-
-	if (fstatfs(pool->heap_fd, &fs) < 0 || fs.f_bsize <= 0 || !fs.f_blocks)
-		return 1;
-	return fs.f_bfree >= ((uint64_t)count << pool->segment_shift) / (uint64_t)fs.f_bsize;
 }
 
 int segment_quiet(struct client *c)

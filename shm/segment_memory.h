@@ -17,9 +17,6 @@ int segment_punch(struct client *c, uint32_t segment);
 /* Zero memory that was kept, page table included: a former owner's entries must not come back between a new one's. */
 void segment_scrub(struct client *c, uint32_t segment);
 
-/* Could the file system give memory for so many segments?  1 if it cannot be told, as on a tmpfs without a limit. */
-int segment_could_reserve(const struct pool *pool, uint32_t count);
-
 /*
  * Has every client stopped following offsets that it read before now?  A reader sets its flag and then looks for objects; we
  * made ours unreachable and then look at the flags; membarrier(2) orders both.  Spins briefly at each reader.

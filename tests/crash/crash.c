@@ -28,7 +28,6 @@
 #include "crash.h"
 #include "host.h"
 #include "neighbour.h"
-#include "segment.h"
 #include "snapshot.h"
 
 #define TRACE_MAX 100000
@@ -227,25 +226,13 @@ static void fail(struct run *run, uint32_t h, uint8_t hp, uint32_t r, uint8_t rp
 	fflush(stdout);
 }
 
-static void check(struct run *run, struct findings *f)
-{
-	const struct pool *pool = internal(run->stage.pool);
-	struct cxlshm_check_result result;
-
-	f->count = 0;
-	MUST(check_pool(internal(run->stage.pool), 0, collect, f, &result));
-	/* Nobody is on his way to look any more. */
-	for (uint32_t s = pool->first_segment; s < pool->segments; s++)
-		if (segment_state_of(pool, s) == SEGMENT_ORPHAN && a128_value_relaxed(&pool->segment_table[s].remote))
-			collect(f, 1, "blocks of a segment that nobody owns wait to be collected");
-}
-
 /* Recovered: is all well, and is it still after the neighbour went on with what it holds? */
 static void verify(struct run *run, uint32_t h, uint8_t hp, uint32_t r, uint8_t rp)
 {
-	struct findings f;
+	struct cxlshm_check_result result;
+	struct findings f = {0};
 
-	check(run, &f);
+	MUST(check_pool(internal(run->stage.pool), 0, collect, &f, &result));
 	if (f.count) {
 		fail(run, h, hp, r, rp, "with the neighbour there", &f);
 		return;
@@ -253,7 +240,8 @@ static void verify(struct run *run, uint32_t h, uint8_t hp, uint32_t r, uint8_t 
 	if (!run->scenario->after)
 		return;
 	run->scenario->after(&run->stage);
-	check(run, &f);
+	f.count = 0;
+	MUST(check_pool(internal(run->stage.pool), 0, collect, &f, &result));
 	if (f.count)
 		fail(run, h, hp, r, rp, "after the neighbour went on", &f);
 }

@@ -2,9 +2,6 @@
 /*
  * Memory on its way back: what recovery may not read of it, and that it is found again when there is no other.
  */
-#include <pthread.h>
-#include <sched.h>
-#include <time.h>
 #include <unistd.h>
 #include <sys/syscall.h>
 
@@ -55,6 +52,23 @@ static uint32_t count_state(const struct pool *pool, enum segment_state state)
 }
 
 /* ---- a full tmpfs ---- */
+
+static int reserved;	/* calls */
+static int full_after = -1;	/* of them more, -1: it is as full as it is */
+
+/* What the library calls. */
+int fallocate(int fd, int mode, off_t offset, off_t length)
+{
+	if (!mode) {
+		reserved++;
+		if (!full_after) {
+			errno = EDQUOT;
+			return -1;
+		}
+		full_after -= full_after > 0;
+	}
+	return (int)syscall(SYS_fallocate, fd, mode, offset, length);
+}
 
 /*
  * A dead client's record names the header of an object whose memory has gone to the body of a span; of that its owner has
@@ -200,9 +214,73 @@ static int span_of_a_hole_and_one_kept(struct cxlshm_client *client, const char 
 	return 0;
 }
 
+/* A hole, one that was kept, two holes: what a span reserves in vain goes back, but for what somebody may look into. */
+static int span_given_up(struct cxlshm_client *client, const char *dir)
+{
+	struct client *c = (struct client *)client;
+	uint64_t bytes = 1ull << c->pool->segment_shift;
+	struct cxlshm_client *reader;
+	struct statfs before, after;
+	uint32_t others, s[4], head;
+
+	SMALL_REQUIRE(!cxlshm_join(cxlshm_client_pool(client), "reader", 0, &reader));
+	while (!segment_adopt_any(c, &others))
+		page_adopted(c, others, 1);
+	for (int i = 0; i < 4; i++)
+		SMALL_REQUIRE(!segment_claim(c, &s[i]) && (!i || s[i] == s[i - 1] + 1));
+	while (count_state(c->pool, SEGMENT_FREE))
+		SMALL_REQUIRE(!segment_claim(c, &others));
+	segment_release(c, s[0]);
+	segment_release(c, s[2]);
+	segment_release(c, s[3]);
+	client_read_begin((struct client *)reader);
+	segment_release(c, s[1]);
+	SMALL_REQUIRE(small_tmpfs_fill(dir, 3 * bytes));
+	full_after = 2;	/* statfs(2) says that there is more */
+	SMALL_REQUIRE(!statfs(dir, &before));
+	SMALL_REQUIRE(segment_span_claim(c, 4, &head) == -ENOSPC && !full_after);
+	full_after = -1;
+	SMALL_REQUIRE(segment_state_of(c->pool, s[0]) == SEGMENT_FREE_DIRTY);
+	SMALL_REQUIRE(segment_state_of(c->pool, s[1]) == SEGMENT_FREE_DIRTY);
+	SMALL_REQUIRE(segment_state_of(c->pool, s[2]) == SEGMENT_FREE);
+	SMALL_REQUIRE(segment_state_of(c->pool, s[3]) == SEGMENT_FREE);
+	SMALL_REQUIRE(!statfs(dir, &after));
+	SMALL_REQUIRE((before.f_bfree - after.f_bfree) * (uint64_t)before.f_bsize == bytes);
+	client_read_end((struct client *)reader);
+	return 0;
+}
+
+/* Where statfs(2) promises more than can be had, as with a quota, a span is tried in a few places only. */
+static void a_span_is_tried_a_few_times(void **state)
+{
+	struct fixture *f = fixture_new(64 << 20, 4);
+	struct client *c = (struct client *)f->client;
+	struct cxlshm_client *reader;
+	uint32_t s[64], n = 0, head;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, "reader", 0, &reader), 0);
+	while (n < 64 && !segment_claim(c, &s[n]))
+		n++;
+	for (uint32_t i = 0; i < n; i++)
+		if (i != n / 2)
+			segment_release(c, s[i]);
+	client_read_begin((struct client *)reader);
+	segment_release(c, s[n / 2]);
+	reserved = 0;
+	full_after = 0;
+	assert_int_equal(segment_span_claim(c, 30, &head), -ENOSPC);
+	full_after = -1;
+	assert_in_range(reserved, 2, 8);
+	client_read_end((struct client *)reader);
+	assert_int_equal(cxlshm_leave(reader), 0);
+	fixture_free(f);
+}
+
 static void spans_find_memory_that_was_kept(void **state)
 {
 	(void)state;
+	small_tmpfs_run(16, 4 << 20, span_given_up);
 	small_tmpfs_run(16, 4 << 20, span_behind_a_hole);
 	small_tmpfs_run(16, 4 << 20, span_of_a_hole_and_one_kept);
 }
@@ -310,103 +388,16 @@ static void a_trim_gives_back_so_many_segments(void **state)
 	fixture_free(f);
 }
 
-static struct {
-	struct cxlshm_client *trimmer;
-	int before_trying;	/* it finishes while its neighbour recovers, which asks for the time */
-	int held, go, done;	/* atomic */
-} trim;
-
-static void hold_trimmer(void *arg, struct client *c, unsigned point)
-{
-	(void)arg;
-	if (c != (struct client *)trim.trimmer || point != CRASH_segment_closing)
-		return;
-	__atomic_store_n(&trim.held, 1, __ATOMIC_RELEASE);
-	while (!__atomic_load_n(&trim.go, __ATOMIC_ACQUIRE))
-		sched_yield();
-}
-
-static void *trim_once(void *client)
-{
-	cxlshm_trim(client);
-	__atomic_store_n(&trim.done, 1, __ATOMIC_RELEASE);
-	return NULL;
-}
-
-static void let_trimmer_finish(void)
-{
-	__atomic_store_n(&trim.go, 1, __ATOMIC_RELEASE);
-	while (trim.trimmer && !__atomic_load_n(&trim.done, __ATOMIC_ACQUIRE))
-		sched_yield();
-}
-
-/* Who sleeps here lets the trimmer finish. */
-int nanosleep(const struct timespec *time, struct timespec *left)
-{
-	(void)time;
-	(void)left;
-	let_trimmer_finish();
-	return 0;
-}
-
-int clock_gettime(clockid_t clock, struct timespec *now)
-{
-	if (trim.before_trying && __atomic_load_n(&trim.held, __ATOMIC_ACQUIRE))
-		let_trimmer_finish();
-	return (int)syscall(SYS_clock_gettime, clock, now);
-}
-
-/* What a trimmer has in hand is soon free again: who finds nothing else waits for that a little, or sees that it is done. */
-static void refuse_nobody(int before_trying)
-{
-	struct fixture *f = fixture_new(64 << 20, 4);
-	struct pool *pool = (struct pool *)f->pool;
-	uint64_t bytes = (uint64_t)count_state(pool, SEGMENT_FREE) << pool->segment_shift;	/* all there is */
-	struct cxlshm_client *reader;
-	pthread_t thread;
-	cxlshm_ref ref;
-
-	memset(&trim, 0, sizeof(trim));
-	trim.before_trying = before_trying;
-	assert_int_equal(cxlshm_join(f->pool, "trimmer", 0, &trim.trimmer), 0);
-	assert_int_equal(cxlshm_join(f->pool, "reader", 0, &reader), 0);
-	assert_int_equal(cxlshm_alloc(f->client, bytes - 65536, &ref), 0);
-	/* All of it stays dirty, for the trimmer to take. */
-	client_read_begin((struct client *)reader);
-	assert_int_equal(cxlshm_release(f->client, ref), 0);
-	page_sweep((struct client *)f->client, 0);
-	client_read_end((struct client *)reader);
-	assert_true(count_state(pool, SEGMENT_FREE_DIRTY) > 0);
-	pool->crash_hook = hold_trimmer;
-	assert_int_equal(pthread_create(&thread, NULL, trim_once, trim.trimmer), 0);
-	while (!__atomic_load_n(&trim.held, __ATOMIC_ACQUIRE))
-		sched_yield();
-	assert_int_equal(cxlshm_alloc(f->client, bytes - 65536, &ref), 0);
-	assert_true(__atomic_load_n(&trim.go, __ATOMIC_ACQUIRE));
-	assert_int_equal(pthread_join(thread, NULL), 0);
-	pool->crash_hook = NULL;
-	assert_int_equal(cxlshm_leave(trim.trimmer), 0);
-	assert_int_equal(cxlshm_leave(reader), 0);
-	fixture_free(f);
-}
-
-static void nobody_is_refused_beside_a_trim(void **state)
-{
-	(void)state;
-	refuse_nobody(0);
-	refuse_nobody(1);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(recovery_reads_no_body_without_memory),
 		cmocka_unit_test(memory_that_was_kept_is_found_behind_holes),
 		cmocka_unit_test(spans_find_memory_that_was_kept),
+		cmocka_unit_test(a_span_is_tried_a_few_times),
 		cmocka_unit_test(an_orphan_with_pushed_blocks_only_comes_back),
 		cmocka_unit_test(trim_gives_back_what_allocating_has_collected),
 		cmocka_unit_test(a_trim_gives_back_so_many_segments),
-		cmocka_unit_test(nobody_is_refused_beside_a_trim),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
