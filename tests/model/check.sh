@@ -85,6 +85,7 @@ run() {
 holds() { run holds -O0 "$@"; }
 breaks() { run breaks -O0 "$@"; }
 holds_big() { [ "$mode" != full ] || run holds -O2 "$@"; }
+in_full() { [ "$mode" != full ] || "$@"; }
 
 # counts: rules 1 to 8, that a slot's era and row outlive its owner, and the order of an allocation
 holds era.pml -DCRASHES=0 -DOPS=2
@@ -126,6 +127,40 @@ breaks segment.pml -DBUG_COLLECT_ZEROES -DSTART_HELD -DONE_SEGMENT -DCRASHES=1 -
 breaks segment.pml -DBUG_SEGMENTS_FIRST -DCRASHES=0
 breaks segment.pml -DHOLE_PUNCH_ALL -DCRASHES=0
 breaks segment.pml -DBUG_2_NO_PUBLISH -DCRASHES=1
+
+# who pushes and who orphans look at each other
+holds looks.pml -DCRASHES=1 -DOPS=0 -DOWNER2=2
+in_full holds looks.pml -DCRASHES=1 -DOPS=0 -DONE_SEGMENT -DKEEPS=0
+in_full holds looks.pml -DCRASHES=1 -DOPS=0 -DOWNER2=2 -DLOOK_AFTER_SEAL
+breaks looks.pml -DBUG_NO_LOOK_PUSH -DCRASHES=0
+breaks looks.pml -DBUG_NO_LOOK_ORPHAN -DCRASHES=0
+breaks looks.pml -DBUG_NO_LOOK_RECORD -DCRASHES=1 -DOPS=0
+breaks looks.pml -DBUG_LOOK_CLEARED_BY_CLAIM -DCRASHES=1 -DOPS=0
+breaks looks.pml -DBUG_LOOK_AFTER_CAS -DCRASHES=1 -DOPS=0
+breaks looks.pml -DBUG_LOOK_LATE -DCRASHES=1 -DOPS=0
+in_full breaks looks.pml -DBUG_LOOK_BEFORE_PUSH -DCRASHES=0
+in_full breaks looks.pml -DBUG_LOOK_BEFORE_ORPHAN -DCRASHES=0
+in_full breaks looks.pml -DBUG_NOTE_ONLY_PUSH -DCRASHES=1 -DOPS=0
+in_full breaks looks.pml -DBUG_NOTE_ONLY_ORPHAN -DCRASHES=1 -DOPS=0
+in_full breaks looks.pml -DBUG_LOOK_BEFORE_BUMP -DCRASHES=2 -DOPS=0 -DOWNER2=2
+
+# spans of segments
+holds spans.pml -DCRASHES=1 -DSTART_SPAN -DOPS=1
+holds spans.pml -DCRASHES=2 -DOPS=1 -DOPS2=0
+in_full holds spans.pml -DCRASHES=1 -DSTART_SPAN -DOPS=1 -DS=3
+breaks spans.pml -DBUG_BODY_BY_OWN_WORD -DCRASHES=0 -DSTART_SPAN -DOPS=1
+breaks spans.pml -DBUG_NO_STAMP_RECHECK -DCRASHES=0 -DSTART_SPAN -DOPS=1
+breaks spans.pml -DBUG_GROW_WHILE_OWNED -DCRASHES=0 -DOPS=1
+breaks spans.pml -DBUG_SHRINK_WHILE_OWNED -DCRASHES=0 -DSTART_SPAN -DOPS=1
+breaks spans.pml -DBUG_PUNCH_WHILE_READ -DCRASHES=0 -DSTART_SPAN -DOPS=1
+breaks spans.pml -DBUG_READ_UNANNOUNCED -DCRASHES=0 -DSTART_SPAN -DOPS=1
+breaks spans.pml -DBUG_GROW_UNLOGGED -DCRASHES=1 -DOPS=1
+breaks spans.pml -DBUG_SHRINK_UNLOGGED -DCRASHES=1 -DSTART_SPAN -DOPS=1
+breaks spans.pml -DBUG_SHRINK_BLIND -DCRASHES=1 -DSTART_SPAN -DOPS=1
+in_full breaks spans.pml -DBUG_QUIET_FIRST -DCRASHES=0 -DSTART_SPAN -DOPS=1
+in_full breaks spans.pml -DBUG_DIRTY_UNASKED -DCRASHES=0 -DSTART_SPAN -DOPS=1
+in_full breaks spans.pml -DBUG_FREE_BEFORE_PUNCH -DCRASHES=0 -DSTART_SPAN -DOPS=1
+in_full breaks spans.pml -DBUG_HEAD_FIRST -DCRASHES=0 -DSTART_SPAN -DOPS=1
 
 # names
 holds names.pml -DCRASHES=2 -DOP1=REN_AB -DWATCH
@@ -194,6 +229,11 @@ holds_big reclaim.pml -DCRASHES=3 -DOPS=3
 holds_big segment.pml -DCRASHES=2 -DONE_SEGMENT
 holds_big segment.pml -DCRASHES=0 -DLIVES=1
 holds_big segment.pml -DCRASHES=1 -DONE_SEGMENT -DLIVES=1 -DOPS1=1
+holds_big looks.pml -DCRASHES=1
+holds_big looks.pml -DCRASHES=2 -DOPS=0 -DOWNER2=2
+holds_big looks.pml -DCRASHES=0 -DOPS=0 -DN=3 -DONE_SEGMENT
+holds_big spans.pml -DCRASHES=1 -DOPS=1
+holds_big spans.pml -DCRASHES=2 -DSTART_SPAN -DOPS=1
 holds_big names.pml -DCRASHES=2 -DOP1=REN_AB -DOP2=REN_AC
 holds_big names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_BA -DB_TAKEN
 holds_big names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_AB -DKIND=2
