@@ -3,8 +3,8 @@
  * The pairs of operations, and the triples, and to which bounds each is run.
  *
  * Levels are taken in turn, each over all pairs, so that the time goes to the small ones of all before the large ones of any.
- * A pair has a share of what is left, and what it does not need goes to the others; those that were late have a larger share
- * in the next round, until the time is over.
+ * A pair has a share of half of what is left, and what it does not need goes to the others; those that were late have a larger
+ * share in the next round.  The first levels, which are all in the short form, have most of the time for themselves.
  */
 #include "interleave.h"
 
@@ -13,7 +13,7 @@
 static const struct level levels[] = {
 	{1, 0}, {2, 0}, {3, 0}, {0, 1}, {1, 1}, {UNBOUNDED, 0}, {2, 1}, {3, 1}, {0, 2}, {1, 2}, {UNBOUNDED, 1},
 };
-#define LEVELS_SHORT 5u	/* of them, the first so many */
+#define LEVELS_FIRST 5u	/* the first so many; no others in the short form */
 
 static const char *level_name(const struct level *level)
 {
@@ -144,25 +144,34 @@ static void work_level(struct world *w, const struct options *o, const struct pa
 
 void pairs_work(struct shared *shared, const struct options *o, double deadline)
 {
-	uint32_t count = pair_count(o), wanted = o->full || o->pair ? (uint32_t)LEVELS : LEVELS_SHORT, idle = 0;
+	uint32_t count = pair_count(o), wanted = o->pair ? (uint32_t)LEVELS : LEVELS_FIRST, idle = 0;
+	double rest = o->full && !o->pair ? o->seconds * 0.25 : 0;	/* for all levels */
 	struct pair pair = {.name = ""};
 	struct world *w = NULL;
 
-	while (count && idle <= wanted * count) {
+	while (count && !shared->stop) {
 		uint32_t task = __atomic_fetch_add(&shared->next_task, 1, __ATOMIC_RELAXED), due = 0;
-		uint32_t index = task % count, level = task / count % wanted, round = task / count / wanted;
+		uint32_t index = task % count, level = task / count % wanted;
 		struct result *r = &shared->result[index];
-		double left = deadline - seconds_now(), share;
+		double left = deadline - rest - seconds_now(), share;
 		char was[80];
 
-		if (left < 0.005 || shared->stop)
-			break;
-		idle++;
+		if (left < 0.005 || idle++ > wanted * count) {
+			if (rest == 0)
+				break;
+			rest = idle = 0;
+			wanted = LEVELS;
+			continue;
+		}
+		/* One alone takes its levels in order, whoever drew which task. */
+		if (count == 1)
+			for (level = 0; level + 1 < wanted && !is_due(r, level); level++)
+				;
 		if (!is_due(r, level))
 			continue;
 		for (uint32_t i = index; i < count; i++)
 			due += (uint32_t)is_due(&shared->result[i], level);
-		share = left * o->jobs / (due ? due : 1) * (count == 1 || round ? 1 : 0.5);
+		share = left * o->jobs / (due ? due : 1) * (count == 1 ? 1 : 0.5);
 		if (share > left)
 			share = left;
 		/* Again only if there is much more time than before. */
