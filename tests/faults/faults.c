@@ -472,6 +472,7 @@ static const struct test {
 	{"truncated_heap", truncated_heap},
 	{"read_only", read_only},
 	{"signals", faults_signals},
+	{"signal_in_each_call", faults_signal_in_each_call},
 	{"clock_jumps", faults_clock_jumps},
 };
 

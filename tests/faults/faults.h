@@ -73,6 +73,7 @@ static inline void faults_make(const char *path, uint64_t bytes, uint32_t slots)
 
 /* Cases, each in an empty folder of its own. */
 void faults_signals(const char *dir);
+void faults_signal_in_each_call(const char *dir);
 void faults_clock_jumps(const char *dir);
 
 #endif

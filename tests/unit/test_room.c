@@ -2,6 +2,7 @@
 /*
  * Calls that find no room: who waits for whom, how often they try, and what they take meanwhile.
  */
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <time.h>
@@ -53,6 +54,7 @@ static void let_trimmer_finish(void)
 }
 
 static int sleeps, reservations;
+static int interrupting;	/* every other fallocate(2), as a kernel may that is told to stop */
 
 /* Who sleeps here lets the trimmer finish. */
 int nanosleep(const struct timespec *time, struct timespec *left)
@@ -74,6 +76,10 @@ int clock_gettime(clockid_t clock, struct timespec *now)
 int fallocate(int fd, int mode, off_t offset, off_t length)
 {
 	reservations += !(mode & FALLOC_FL_PUNCH_HOLE);
+	if (interrupting && interrupting++ & 1) {
+		errno = EINTR;
+		return -1;
+	}
 	return (int)syscall(SYS_fallocate, fd, mode, offset, length);
 }
 
@@ -215,6 +221,27 @@ static void who_was_stopped_is_waited_for_briefly(void **state)
 	fixture_free(f);
 }
 
+static void an_interrupted_reservation_goes_on(void **state)
+{
+	struct fixture *f = fixture_new(16 << 20, 4);
+	const struct pool *pool = (struct pool *)f->pool;
+	cxlshm_ref big, file;
+
+	(void)state;
+	interrupting = 1;
+	assert_int_equal(cxlshm_alloc(f->client, 3 << 20, &big), 0);
+	assert_int_equal(cxlshm_alloc_with(f->client, 100000, 0, CXLSHM_EXTENT, &file), 0);
+	assert_int_equal(cxlshm_resize(f->client, file, 200000), 0);
+	assert_int_equal(cxlshm_reserve(f->client, file, 0, 0, 300000), 0);
+	assert_int_equal(cxlshm_release(f->client, big), 0);
+	page_sweep((struct client *)f->client, 0);
+	assert_true(interrupting > 20);
+	interrupting = 0;
+	assert_int_equal(count_state(pool, SEGMENT_FREE_DIRTY), 0);	/* punched, too */
+	assert_int_equal(cxlshm_release(f->client, file), 0);
+	fixture_free(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -222,6 +249,7 @@ int main(void)
 		cmocka_unit_test(a_file_waits_for_what_is_given_back),
 		cmocka_unit_test(a_file_that_cannot_fit_is_tried_once),
 		cmocka_unit_test(who_was_stopped_is_waited_for_briefly),
+		cmocka_unit_test(an_interrupted_reservation_goes_on),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
