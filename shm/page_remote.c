@@ -5,7 +5,7 @@
  * list, from which the owner's COLLECT makes them FREE.  In an orphan's: adopt it first, so that memory whose last user
  * frees it is given back.
  */
-#include "page.h"
+#include "page_runs.h"
 
 #include <string.h>
 
@@ -187,4 +187,25 @@ int page_collect(struct client *c, uint32_t segment)
 		era_bump(c);
 		return 1;
 	}
+}
+
+int page_collect_some(struct client *c, uint32_t most)
+{
+	uint32_t s = c->collect_cursor;
+	int any = 0;
+
+	if (s == SEGMENT_NONE || !segment_is_mine(c, s))
+		s = owned_next(c, SEGMENT_NONE);
+	for (; s != SEGMENT_NONE && most; most--, s = owned_next(c, s))
+		if (segment_is_mine(c, s) && a128_value_relaxed(&c->pool->segment_table[s].remote))
+			any |= page_collect(c, s);
+	c->collect_cursor = s;
+	return any;
+}
+
+int page_collect_all(struct client *c)
+{
+	/* From the list's head, or those before the cursor would be left out. */
+	c->collect_cursor = SEGMENT_NONE;
+	return page_collect_some(c, UINT32_MAX);
 }

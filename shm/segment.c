@@ -430,9 +430,6 @@ static int furnish(struct client *c, uint32_t segment, enum segment_state was)
 	CRASH_POINT(c, segment, reserved);
 	if (rc)
 		return rc;
-	if (c->pool->super->numa[0])
-		numa_apply(c->pool, off_ptr(c->pool, (uint64_t)segment << c->pool->segment_shift),
-			   1ull << c->pool->segment_shift);
 	if (was == SEGMENT_FREE_DIRTY)
 		segment_scrub(c, segment);
 	return 0;

@@ -11,7 +11,8 @@
  *   ring       n live all the time; each step frees the oldest and allocates another
  *   cliff      the worst mean over k = 0, 1, 2, ... of alloc+release with k others live: page borders
  *   xmalloc    one thread allocates, another one frees
- *   trim       a client that has allocated and freed much gives 32 segments back, which is the most for one call
+ *   trim       a client in whose memory another one has freed much, which it has taken in, gives 32 segments back, which
+ *              is the most for one call
  *              (and again with BENCH_SMALL_PAGES set to a tmpfs without huge pages: there are more to give back)
  */
 #include <dlfcn.h>
@@ -392,14 +393,22 @@ static double trim_measure(void *arg, uint64_t n)
 {
 	struct heap *h = arg;
 	struct cxlshm_counters before, after;
-	uint64_t live = 2 * TRIM_SEGMENTS * (4u << 20) / TRIM_OBJECT, t0;
+	uint64_t live = 3 * TRIM_SEGMENTS * (4u << 20) / TRIM_OBJECT, token, t0;
+	cxlshm_ref ref;
 	int rc = 0;
 
 	(void)n;
-	for (uint64_t i = 0; i < live && !rc; i++)
-		rc = cxlshm_alloc(h->client, TRIM_OBJECT - 16, &h->slots[i]);
+	for (uint64_t i = 0; i < live && !rc; i++) {
+		rc = cxlshm_alloc(h->client, TRIM_OBJECT - 16, &ref);
+		if (!rc)
+			rc = cxlshm_export(h->client, ref, &token);
+		if (!rc)
+			rc = cxlshm_import(h->other, token, &h->slots[i]);
+	}
 	while (live && !rc)
-		rc = cxlshm_release(h->client, h->slots[--live]);
+		rc = cxlshm_release(h->other, h->slots[--live]);
+	if (!rc)
+		rc = cxlshm_trim(h->client);	/* takes it all in */
 	if (!rc)
 		rc = cxlshm_counters(h->pool.pool, &before);
 	if (rc)
@@ -460,6 +469,7 @@ static void trim_case(struct bench *b, struct heap *h, const char *name, const c
 	BENCH_OK(bench_pool(b, &fresh.pool, 2ull << 30, 0, fresh.domain));
 	b->base = usual;
 	BENCH_OK(cxlshm_join(fresh.pool.pool, "bench", 0, &fresh.client));
+	BENCH_OK(cxlshm_join(fresh.pool.pool, "bench", 0, &fresh.other));
 	bench_case(b, name, 0, "ms", &v, 1, 1);
 	bench_pool_gone(b, &fresh.pool);
 }

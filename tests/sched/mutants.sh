@@ -49,7 +49,7 @@ zero_is_noted|ref|ref.c|s/\t+r->phase = 1;\n//g
 limbo_is_not_free|memory|page.h|s/a128_store_value_then_stamp\(&object->word, 0, run->free\);/a128_store_value_then_stamp(&object->word, 0, 0);/
 readers_are_waited_for|trim.clear+read|segment.c|s/segment_quiet\(c\) \? 0 : UINT32_MAX/0/
 push_looks_at_owner|memory|page_remote.c|s/\tpage_look\(c, segment\);\n//
-retiring_looks_at_list|memory|page.c|s/\t\tpage_look\(c, s\);[^\n]*\n//
+retiring_looks_at_list|memory|page_adopt.c|s/\t\tpage_look\(c, s\);[^\n]*\n//
 recovery_looks_again|memory.free_all+leave|recover.c|s/\tlook_again\(c\);\n//
 look_outlives_claim|memory.free_all+leave|segment.c|s/(static int claim_word\(.*?)\tredo_seal\(c, r\);\n/$1\tr->look = 0;\n\tredo_seal(c, r);\n/s
 claim_is_logged|memory|segment.c|s/(static int claim_word\(.*?)\tredo_seal\(c, r\);\n/$1/s

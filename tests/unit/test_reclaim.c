@@ -319,6 +319,60 @@ static void an_orphan_with_pushed_blocks_only_comes_back(void **state)
 	fixture_free(f);
 }
 
+/* ---- what its owner frees ---- */
+
+/* Of a client that frees all it had only a little stays its own, whatever the order, and others can have the pool. */
+static void freed(size_t bytes, uint32_t order, unsigned percent, int exposed)
+{
+	struct fixture *f = fixture_new(64 << 20, 4);
+	const struct client *c = (struct client *)f->client;
+	const struct pool *pool = c->pool;
+	uint32_t count = 0, most = (uint32_t)((uint64_t)(pool->segments - pool->first_segment) *
+					      (1ull << pool->segment_shift) / (bytes + 48) * percent / 100);
+	cxlshm_ref *refs = calloc(most, sizeof(*refs)), copy, big;
+	struct cxlshm_client *other;
+	uint64_t token;
+
+	assert_non_null(refs);
+	assert_int_equal(cxlshm_join(f->pool, "other", 0, &other), 0);
+	while (count < most && !cxlshm_alloc(f->client, bytes, &refs[count])) {
+		if (exposed) {
+			assert_int_equal(cxlshm_attach(f->client, refs[count], &copy), 0);
+			assert_int_equal(cxlshm_export(f->client, copy, &token), 0);
+			assert_int_equal(cxlshm_import(other, token, &copy), 0);
+			assert_int_equal(cxlshm_release(other, copy), 0);
+		}
+		count++;
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t at = order == 1 ? count - 1 - i : order == 2 ? (uint32_t)((uint64_t)i * 7919 % count) : i;
+
+		if (order == 2 && count % 7919 == 0)
+			at = i;
+		assert_int_equal(cxlshm_release(f->client, refs[at]), 0);
+	}
+	assert_in_range(a64_load_relaxed(&c->slot->segments_owned), 0,
+			c->pages_empty_max / (PAGES_PER_SEGMENT - 1) + 2);
+	for (int i = 0; i < 50; i++)	/* a segment each */
+		assert_int_equal(cxlshm_alloc(other, 900000, &big), 0);
+	assert_int_equal(cxlshm_leave(other), 0);
+	free(refs);
+	fixture_free(f);
+}
+
+static void what_its_owner_frees_is_for_all(void **state)
+{
+	static const size_t sizes[] = {16, 64, 700, 3000, 40000, 300000};
+
+	(void)state;
+	for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++)
+		for (uint32_t order = 0; order < 3; order++)
+			for (unsigned percent = 30; percent <= 130; percent += 50)
+				freed(sizes[s], order, percent, 0);
+	freed(64, 0, 60, 1);
+	freed(3000, 2, 130, 1);
+}
+
 /* ---- trimming ---- */
 
 static void trim_gives_back_what_allocating_has_collected(void **state)
@@ -396,6 +450,7 @@ int main(void)
 		cmocka_unit_test(spans_find_memory_that_was_kept),
 		cmocka_unit_test(a_span_is_tried_a_few_times),
 		cmocka_unit_test(an_orphan_with_pushed_blocks_only_comes_back),
+		cmocka_unit_test(what_its_owner_frees_is_for_all),
 		cmocka_unit_test(trim_gives_back_what_allocating_has_collected),
 		cmocka_unit_test(a_trim_gives_back_so_many_segments),
 	};
