@@ -22,6 +22,12 @@
  *   -EOWNERDEAD this handle was inherited through fork(): the child must open and join for itself
  *   -ESTALE     this client was taken for dead, and recovered, because its descriptors were closed: see "Dying"
  *   -EROFS      the pool was opened with CXLSHM_READONLY
+ * Calls that take a client may answer -ESTALE and -EOWNERDEAD, those that take a reference -EBADF and -EUCLEAN, and those that
+ * make an object or a reference (which is 16 bytes) -ENOSPC: the comments below name these only where there is more to say.
+ *
+ * Who owns what.  A reference that a call writes through a result pointer is the client's, to be released.  Strings and
+ * structs that are passed in are read during the call only, and those written are the caller's.
+ *
  * Handles and result pointers must not be NULL unless a comment says that they may: the answer is -EINVAL (cxlshm_client_id():
  * 0; cxlshm_client_pool(): NULL).  The shortest calls do not look: cxlshm_alloc(), _dup(), _attach(), _release(), _ptr(),
  * _size(), _id(), _kind(), _queue_send(), _queue_receive().
@@ -144,6 +150,7 @@ struct cxlshm_pool_info {
 	uint32_t segments;
 };
 
+/* What the pool is: filled in with what never changes while it exists.  Errors: -EINVAL.  Crash: it writes nothing shared. */
 int cxlshm_pool_info(struct cxlshm_pool *pool, struct cxlshm_pool_info *info);
 
 struct cxlshm_pool_space {
@@ -153,7 +160,8 @@ struct cxlshm_pool_space {
 	uint64_t block_bytes;
 };
 
-/* How full the pool is, as statfs(2) would say.  Of a pool without a tmpfs of its own (--plain) each extent is looked at. */
+/* How full the pool is, as statfs(2) would say.  Of a pool without a tmpfs of its own (--plain) each extent is looked at.
+ * Errors: -EINVAL, -EOWNERDEAD; as statfs(2) and open(2).  Crash: it writes nothing shared. */
 int cxlshm_pool_space(struct cxlshm_pool *pool, struct cxlshm_pool_space *space);
 
 /* ---------------------------------------------------------------- clients */
@@ -170,7 +178,8 @@ int cxlshm_pool_space(struct cxlshm_pool *pool, struct cxlshm_pool_space *space)
 int cxlshm_join(struct cxlshm_pool *pool, const char *name, unsigned flags,
 		struct cxlshm_client **client);
 
-/* Drop every reference the client still holds, give its slot and memory back.  The handle is gone. */
+/* Drop every reference the client still holds, undo its mappings, give its slot and memory back.  The handle is gone.
+ * Errors: -EINVAL.  Crash: recovery does the rest. */
 int cxlshm_leave(struct cxlshm_client *client);
 
 /*
@@ -186,6 +195,8 @@ int cxlshm_trim(struct cxlshm_client *client);
 
 /* The slot number: what lists of clients and holders show. */
 uint32_t cxlshm_client_id(const struct cxlshm_client *client);
+
+/* The pool handle that the client joined through: the same one, so not to be closed once more. */
 struct cxlshm_pool *cxlshm_client_pool(const struct cxlshm_client *client);
 
 struct cxlshm_recovery {
@@ -236,10 +247,11 @@ int cxlshm_alloc(struct cxlshm_client *client, size_t bytes, cxlshm_ref *ref);
 int cxlshm_alloc_with(struct cxlshm_client *client, size_t bytes, uint32_t slots, unsigned flags,
 		      cxlshm_ref *ref);
 
-/* One more local copy of ref: the same handle, to be released once more.  Touches no shared count. */
+/* One more local copy of ref: the same handle, to be released once more.  Touches no shared count.  No limit is
+ * checked: the count of copies has 64 bits.  Errors: -EBADF.  Crash: all copies go with the one reference that they are. */
 int cxlshm_dup(struct cxlshm_client *client, cxlshm_ref ref);
 
-/* A second, counted reference to the same object. */
+/* A second, counted reference to the same object.  Errors: -ENOSPC, -EOVERFLOW. */
 int cxlshm_attach(struct cxlshm_client *client, cxlshm_ref ref, cxlshm_ref *out);
 
 /* Drop a reference (or one local copy of it).  The object goes with the last one.  0 is allowed. */
@@ -269,6 +281,7 @@ enum cxlshm_kind {
 	CXLSHM_KIND_INTERNAL	/* inner nodes and entries of directories, xattrs */
 };
 
+/* What sort of object it is, which never changes; CXLSHM_KIND_NONE for a bad ref. */
 enum cxlshm_kind cxlshm_kind(const struct cxlshm_client *client, cxlshm_ref ref);
 
 /* ---------------------------------------------------------------- reference fields
@@ -339,21 +352,29 @@ int cxlshm_import(struct cxlshm_client *client, uint64_t token, cxlshm_ref *ref)
  */
 #define CXLSHM_SPSC 1u
 
-/* capacity: 1 to 2^20 references. */
+/*
+ * Make an empty queue for capacity references, 1 to 2^20; each takes 16 bytes, at once.  flags: CXLSHM_SPSC or 0.
+ * Owns: *queue is the client's; the queue owns what is in it, and drops that when its own last reference goes.
+ * Errors: -ENOSPC, -EINVAL capacity or flags.  Crash: there is no queue, for nobody else has a reference to it yet.
+ */
 int cxlshm_queue_create(struct cxlshm_client *client, uint32_t capacity, unsigned flags,
 			cxlshm_ref *queue);
 
 /* Send: on success ref is the queue's.  -EAGAIN: full.  -EBUSY: ref has local copies, or another living
- * client is the sender of an SPSC queue, or a dead one that somebody else is just recovering.  Non-blocking. */
+ * client is the sender of an SPSC queue, or a dead one that somebody else is just recovering.  -EINVAL: ref is the queue
+ * itself, or queue is none.  Non-blocking.  Crash: it is in the queue, or dropped with the sender. */
 int cxlshm_queue_send(struct cxlshm_client *client, cxlshm_ref queue, cxlshm_ref ref);
 
-/* Receive.  -EAGAIN: empty.  -EBUSY: as above, of the receiver. */
+/* Receive.  -EAGAIN: empty.  -EBUSY: as above, of the receiver.  Crash: it is still in the queue, or dropped with the receiver. */
 int cxlshm_queue_receive(struct cxlshm_client *client, cxlshm_ref queue, cxlshm_ref *ref);
 
-/* The same, waiting at most timeout_ns (-1: for ever) for room or a reference, and for somebody else's recovery of the role's
- * dead holder.  -ETIMEDOUT; -EINTR: a signal was handled in a sleep (one between two sleeps is not told of). */
+/* Send, waiting at most timeout_ns (-1: for ever) for room, and for somebody else's recovery of the role's dead holder.
+ * -ETIMEDOUT, with 0 too; -EINTR: a signal was handled in a sleep (one between two sleeps is not told of).  ref is still the
+ * caller's then.  Crash: as cxlshm_queue_send(); who is asleep leaves nothing behind. */
 int cxlshm_queue_send_wait(struct cxlshm_client *client, cxlshm_ref queue, cxlshm_ref ref,
 			   int64_t timeout_ns);
+
+/* Receive, waiting in the same way for a reference; the same errors.  Crash: as cxlshm_queue_receive(). */
 int cxlshm_queue_receive_wait(struct cxlshm_client *client, cxlshm_ref queue, cxlshm_ref *ref,
 			      int64_t timeout_ns);
 
@@ -373,6 +394,13 @@ int64_t cxlshm_queue_length(struct cxlshm_client *client, cxlshm_ref queue);
 #define CXLSHM_NOREPLACE 2u	/* cxlshm_rename(): -EEXIST if the new name exists */
 #define CXLSHM_EXCHANGE 4u	/* cxlshm_rename(): both exist and change places */
 
+/*
+ * A reference to what path names: an inode, or of a named heap object or queue the object (with CXLSHM_INODE, its inode).
+ * flags: CXLSHM_INODE or 0.  ref must not be NULL.
+ * Owns: *ref is the client's, and holds what it names also when the name goes.
+ * Errors: -ENOENT, -ENOTDIR, -EINVAL, -ENAMETOOLONG, -ENOSPC, -EOVERFLOW.  Crash: the name is as it was; the reference goes with
+ * the client.
+ */
 int cxlshm_lookup(struct cxlshm_client *client, cxlshm_ref dir, const char *path, unsigned flags,
 		  cxlshm_ref *ref);
 
@@ -380,23 +408,33 @@ int cxlshm_lookup(struct cxlshm_client *client, cxlshm_ref dir, const char *path
  * Give the object a name.  A file, directory-less node, or inode gets a hard link; a heap object or queue
  * gets an inode with mode (permission bits) and the caller's effective user and group.  (An object made with
  * CXLSHM_EXTENT is a file already, of the caller's, with mode 0600: cxlshm_setattr() changes that.)
- * -EPERM: a directory.
+ * ref stays the caller's.  -EPERM: a directory.  -EINVAL: no object that can have a name.
  */
 int cxlshm_link(struct cxlshm_client *client, cxlshm_ref ref, cxlshm_ref dir, const char *path,
 		mode_t mode);
 
 /*
  * Make a file object of size_bytes zero bytes, reserved, with an extent, under a name.
- * ref may be NULL.  -EEXIST.  Crash: the file exists whole or not at all.
+ * mode: permission bits.  It belongs to the caller's effective user and group.
+ * ref may be NULL.  -EEXIST, -ENOSPC, -EFBIG.  Crash: the file exists whole or not at all.
  */
 int cxlshm_create(struct cxlshm_client *client, cxlshm_ref dir, const char *path,
 		  uint64_t size_bytes, mode_t mode, cxlshm_ref *ref);
 
+/*
+ * Make an empty directory, of the caller's effective user and group; mode: permission bits.
+ * ref may be NULL; otherwise *ref is the client's, and holds the directory also when its name goes.
+ * Errors: -EEXIST, -ENOENT, -ENOTDIR, -EINVAL, -ENAMETOOLONG, -ENOSPC.  Crash: the directory exists, empty, or not at all.
+ */
 int cxlshm_mkdir(struct cxlshm_client *client, cxlshm_ref dir, const char *path, mode_t mode,
 		 cxlshm_ref *ref);
+
+/* Make a symbolic link to target, 1 to 4095 bytes that are copied and never looked at.  ref, owner, errors and Crash: as
+ * cxlshm_mkdir(); the mode is 0777.  -ENAMETOOLONG: target is longer, too.  -EINVAL: it is empty. */
 int cxlshm_symlink(struct cxlshm_client *client, const char *target, cxlshm_ref dir,
 		   const char *path, cxlshm_ref *ref);
-/* A fifo or socket node: mode carries S_IFIFO or S_IFSOCK. */
+
+/* A fifo or socket node: mode carries S_IFIFO or S_IFSOCK (else -EINVAL).  ref, owner, errors and Crash: as cxlshm_mkdir(). */
 int cxlshm_mknod(struct cxlshm_client *client, cxlshm_ref dir, const char *path, mode_t mode,
 		 cxlshm_ref *ref);
 
@@ -458,6 +496,8 @@ struct cxlshm_stat {
 	struct timespec atime, mtime, ctime, btime;
 };
 
+/* Fill in *st.  Each field is true of some moment in the call.  Errors: -EINVAL; of a file, as stat(2) of its extent too.
+ * Crash: it writes nothing shared. */
 int cxlshm_stat(struct cxlshm_client *client, cxlshm_ref ref, struct cxlshm_stat *st);
 
 #define CXLSHM_SET_MODE 1u
@@ -475,13 +515,27 @@ int cxlshm_stat(struct cxlshm_client *client, cxlshm_ref ref, struct cxlshm_stat
 int cxlshm_setattr(struct cxlshm_client *client, cxlshm_ref ref, const struct cxlshm_stat *st,
 		   unsigned mask);
 
-/* Extended attributes, as the system calls of those names: sizes in bytes, size 0 asks for the size.  Those of one object
- * take 64 KiB together, names and all: -ENOSPC beyond; -E2BIG: the value alone is longer. */
+/*
+ * Extended attributes.  All of one object's are exchanged at once: who reads finds them as they were or as they became, and
+ * of two that set one the last wins.  name: 1 to 255 bytes (-ERANGE), in any namespace.  -EINVAL: an object that has none.
+ *
+ * Copy the value, of size bytes at most, without a NUL; its length in bytes.  size 0: the length only, value may be NULL.
+ * Errors: -ENODATA; -ERANGE: it is longer than size; -ENOSPC: no room for a reference meanwhile.  Crash: they are as they were.
+ */
 int64_t cxlshm_getxattr(struct cxlshm_client *client, cxlshm_ref ref, const char *name, void *value,
 			size_t size);
+
+/* Set it to size bytes of value (NULL with 0).  flags: XATTR_CREATE (-EEXIST) or XATTR_REPLACE (-ENODATA) of
+ * <sys/xattr.h>, or 0.  Those of one object take 64 KiB together, names and all: -ENOSPC beyond; -E2BIG: the value alone is
+ * longer.  Crash: the old value or the new one (and then ctime may be the old one). */
 int cxlshm_setxattr(struct cxlshm_client *client, cxlshm_ref ref, const char *name,
 		    const void *value, size_t size, int flags);
+
+/* Copy the names, each with its NUL, one behind the other; their bytes in all.  size 0: those only, list may be NULL.
+ * Errors: -ERANGE: they are more than size, and list holds some of them; -ENOSPC.  Crash: they are as they were. */
 int64_t cxlshm_listxattr(struct cxlshm_client *client, cxlshm_ref ref, char *list, size_t size);
+
+/* Remove it.  Errors: -ENODATA, -ENOSPC.  Crash: as cxlshm_setxattr(): it is there or not. */
 int cxlshm_removexattr(struct cxlshm_client *client, cxlshm_ref ref, const char *name);
 
 /* Of a named heap object's inode: a reference to the object itself. */
@@ -489,7 +543,12 @@ int cxlshm_named_object(struct cxlshm_client *client, cxlshm_ref inode, cxlshm_r
 
 /* ---------------------------------------------------------------- extents */
 
-/* Set a file object's size; growing reserves the bytes and zeroes them.  -ENOSPC, -EINVAL. */
+/*
+ * Set a file object's size in bytes; growing reserves them (not with CXLSHM_SPARSE) and zeroes them.  Mappings of what is cut
+ * off are SIGBUS from then on.
+ * Errors: -ENOSPC (the size is as it was), -EINVAL no file, -EFBIG; as open(2) of its extent.
+ * Crash: the old size or the new one.  With the old one, memory may be reserved behind the end until it is cut or goes.
+ */
 int cxlshm_resize(struct cxlshm_client *client, cxlshm_ref ref, uint64_t size_bytes);
 
 /*
@@ -509,6 +568,12 @@ int cxlshm_reserve(struct cxlshm_client *client, cxlshm_ref ref, int mode, uint6
  */
 int cxlshm_map(struct cxlshm_client *client, cxlshm_ref ref, uint64_t offset, size_t length,
 	       int prot, void **address);
+
+/*
+ * Undo one cxlshm_map(), whole, by the address it gave, and drop the mapping's reference.  -EINVAL: it is none of this
+ * client's, or was undone.  After -ESTALE, and in the child of a fork(), it unmaps, too, and answers 0.
+ * Crash: the mapping goes with the process, its reference with the client.
+ */
 int cxlshm_unmap(struct cxlshm_client *client, void *address);
 
 /* A descriptor of the extent, opened with open flags (O_RDONLY, O_RDWR, ... | O_CLOEXEC implied), the
@@ -559,6 +624,11 @@ struct cxlshm_object_info {
 	uint32_t segment;
 };
 
+/*
+ * Call back for each live object, those inside directories too; a non-zero answer ends the walk and is returned.  info is
+ * valid during the callback only.  What is made or dropped meanwhile may be shown or not.  Reads every segment that is in
+ * use: for people.  Errors: -EINVAL, -EOWNERDEAD, -ENOMEM; as pread(2).  Crash: it writes nothing shared.
+ */
 int cxlshm_each_object(struct cxlshm_pool *pool,
 		       int (*visit)(void *arg, const struct cxlshm_object_info *info), void *arg);
 

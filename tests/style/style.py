@@ -254,6 +254,22 @@ def header_stands_alone(root):
                         ".c")
 
 
+def prototypes_have_comments(root):
+    """Each function of include/cxlshm.h stands directly below a comment of its own (a section's heading is none)."""
+    text = read(root / "include/cxlshm.h")
+    code = strip_comments(text)
+    ends = {text.count("\n", 0, match.end()) + 1: match.group(0)
+            for match in re.finditer(r"^/\*.*?\*/[ \t]*$", text, flags=re.S | re.M)}
+    seen = 0
+    for match in re.finditer(r"^[A-Za-z][\w \t*]*?\b(cxlshm_\w+)\s*\(", code, flags=re.M):
+        seen += 1
+        line = code.count("\n", 0, match.start()) + 1
+        if line - 1 not in ends or ends[line - 1].startswith("/* ---"):
+            yield f"include/cxlshm.h:{line}: {match.group(1)}() has no comment directly above"
+    if not seen:
+        yield "include/cxlshm.h has no function"
+
+
 def readme_blocks(root, language):
     readme = root / "README.md"
     if not readme.is_file():
@@ -376,6 +392,10 @@ BAD_TREES = {
     "no_shm_names": ({"shm/era.h": "int shm_era(void);\n#define SHM_ERA 1\nint fd = shm_open(0);\n"}, 2),
     "header_is_cxx_safe": ({"include/cxlshm.h": "int new;\n"}, 1),
     "header_stands_alone": ({"include/cxlshm.h": "int f(size_t x);\n"}, 1),
+    "prototypes_have_comments": ({"include/cxlshm.h": "/* ---- pools */\nint cxlshm_a(void);\n"
+                                  "/* Of b. */\nint cxlshm_b(void);\nstruct cxlshm_c *cxlshm_c(int (*visit)(void *arg),\n"
+                                  "\tint x);\n/* Of nothing. */\n\nvoid cxlshm_d(void);\n#define D 1\t/* a\n * b */\n"
+                                  "int cxlshm_e(void);\n"}, 4),
     "readme_example_compiles": ({"README.md": "```c\nint main(void) { return x; }\n```\n"}, 1),
     "spdx_and_essay": ({"shm/era.c": "int x;\n", "fs/ops.c": "/* SPDX-License-Identifier: MIT */\nint x;\n"}, 2),
     "man_pages": ({"mount-helper/cxlshm.7": ".TH A 7\n.SH NAME\n\\*[nothing] \\[nosuch]\n"}, 6),
@@ -410,8 +430,8 @@ def checks_can_fail(root):
 CHECKS = {function.__name__: function for function in [
     layers, fs_includes, mount_helper_includes, file_length, atomics_in_one_place, raw_in_one_place,
     crash_points_listed_and_used, no_struct_typedefs, no_shm_names, header_is_cxx_safe,
-    header_stands_alone, readme_example_compiles, spdx_and_essay, man_pages, shell_syntax, top_level,
-    unit_list_is_complete, e2e_list_is_complete, checks_can_fail]}
+    header_stands_alone, prototypes_have_comments, readme_example_compiles, spdx_and_essay, man_pages, shell_syntax,
+    top_level, unit_list_is_complete, e2e_list_is_complete, checks_can_fail]}
 
 
 def main():
