@@ -77,6 +77,11 @@ int extent_make(struct client *c, struct a64 *owner)
 	redo_seal(c, r);
 	rc = extent_apply_make(c, r);
 	era_bump(c);
+	/*
+	 * A file without its policy is better than none.  Where a process may not set it (a container's filter of system calls,
+	 * a cpuset without those nodes), mkfs's own tmpfs gives it by a mount option, and elsewhere its bytes are slower to reach
+	 * and right.  The heap, which has its policy since it was made, takes it in the same way (furnish() in segment.c).
+	 */
 	if (!rc && c->pool->super->numa[0]) {
 		int fd = extent_open(c->pool, id, O_RDWR);
 
