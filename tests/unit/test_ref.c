@@ -2,6 +2,8 @@
 /*
  * References, fields, reclaiming of graphs, export and import.
  */
+#include <pthread.h>
+
 #include "fixture.h"
 #include "length.h"
 
@@ -177,6 +179,59 @@ static void trees_and_wide_objects_go_whole(void **state)
 	fixture_free(f);
 }
 
+struct drop {
+	struct cxlshm_client *client;
+	cxlshm_ref ref;
+	int rc;
+};
+
+static void *drop(void *arg)
+{
+	struct drop *d = arg;
+
+	d->rc = cxlshm_release(d->client, d->ref);
+	return NULL;
+}
+
+/* The last reference is dropped by a thread that has 64 KiB of stack. */
+static void drop_with_a_small_stack(struct cxlshm_client *client, cxlshm_ref ref)
+{
+	struct drop d = {.client = client, .ref = ref, .rc = -1};
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	assert_int_equal(pthread_attr_init(&attr), 0);
+	assert_int_equal(pthread_attr_setstacksize(&attr, 64 << 10), 0);
+	assert_int_equal(pthread_create(&thread, &attr, drop, &d), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	pthread_attr_destroy(&attr);
+	assert_int_equal(d.rc, 0);
+}
+
+/* A long list whose every node has a leaf, too: before the next node in its slots, or behind it. */
+static void combs_go_without_recursion(void **state)
+{
+	struct fixture *f = fixture_new(256 << 20, 4);
+	uint32_t nodes = (uint32_t)by_length(100000, 1000000, 1000000);
+
+	(void)state;
+	for (uint32_t next = 0; next < 2; next++) {
+		cxlshm_ref head = 0, node, leaf;
+
+		for (uint32_t i = 0; i < nodes; i++) {
+			assert_int_equal(cxlshm_alloc_with(f->client, 16, 2, 0, &node), 0);
+			assert_int_equal(cxlshm_alloc(f->client, 8, &leaf), 0);
+			assert_int_equal(cxlshm_field_swap(f->client, node, next, &head), 0);
+			assert_int_equal(cxlshm_field_swap(f->client, node, !next, &leaf), 0);
+			head = node;
+		}
+		assert_int_equal(fixture_objects(f), 1 + 2 * (uint64_t)nodes);
+		drop_with_a_small_stack(f->client, head);
+		assert_int_equal(fixture_objects(f), 1);
+	}
+	fixture_free(f);
+}
+
 static void exports_are_taken_once(void **state)
 {
 	struct fixture *f = fixture_new(4 << 20, 4);
@@ -295,6 +350,7 @@ int main(void)
 		cmocka_unit_test(a_full_count_is_refused),
 		cmocka_unit_test(long_lists_go_without_recursion),
 		cmocka_unit_test(trees_and_wide_objects_go_whole),
+		cmocka_unit_test(combs_go_without_recursion),
 		cmocka_unit_test(exports_are_taken_once),
 		cmocka_unit_test(trimming_gives_memory_back),
 		cmocka_unit_test(references_find_room_that_a_dead_client_holds),
