@@ -346,6 +346,56 @@ static void eight_clients_share_64_mebibytes(void **state)
 	fixture_free(f);
 }
 
+/* Objects of that size until they are 4 MiB, or no more can be had; how many bytes it got. */
+static size_t take_4_mebibytes(struct cxlshm_client *c, size_t size, cxlshm_ref *refs, int *n)
+{
+	size_t got = 0;
+
+	for (*n = 0; got < 4 << 20; got += size)
+		if (cxlshm_alloc(c, size, &refs[(*n)++])) {
+			--*n;
+			break;
+		}
+	return got;
+}
+
+/*
+ * Each has 4 MiB at a time, of one size after the other, and holds nothing afterwards but a little in between: what it freed
+ * serves the others, so in the end all eight have 4 MiB at once, half of the pool.
+ */
+static void eight_clients_share_64_mebibytes_again_and_again(void **state)
+{
+	static const size_t sizes[] = {64, 3000, 40000, 300000};
+	enum { MOST = (4 << 20) / 64 };
+	struct fixture *f = fixture_new(64 << 20, 0);
+	cxlshm_ref *refs = malloc(8 * MOST * sizeof(*refs)), kept[8] = {0};
+	struct cxlshm_client *c[8];
+	int n[8];
+
+	(void)state;
+	assert_non_null(refs);
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(cxlshm_join(f->pool, "eight", 0, &c[i]), 0);
+	for (unsigned round = 0; round < 3 * 4; round++)
+		for (unsigned i = 0; i < 8; i++) {
+			size_t size = sizes[(round + i) % 4];
+
+			assert_true(take_4_mebibytes(c[i], size, refs, &n[i]) >= 4 << 20);
+			for (int k = 0; k < n[i]; k++)
+				assert_int_equal(cxlshm_release(c[i], refs[k]), 0);
+			assert_int_equal(cxlshm_release(c[i], kept[i]), 0);
+			assert_int_equal(cxlshm_alloc(c[i], sizes[round % 4] / 2, &kept[i]), 0);
+		}
+	for (unsigned i = 0; i < 8; i++)
+		assert_true(take_4_mebibytes(c[i], sizes[i % 4], refs + i * MOST, &n[i]) >= 4 << 20);
+	fixture_check(f);
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(cxlshm_leave(c[i]), 0);
+	assert_int_equal(fixture_objects(f), 1);
+	free(refs);
+	fixture_free(f);
+}
+
 static void memory_goes_back_to_the_system(void **state)
 {
 	struct fixture *f = fixture_new(64 << 20, 0);
@@ -418,6 +468,7 @@ int main(void)
 		cmocka_unit_test(what_others_free_is_found_before_the_pool_is_full),
 		cmocka_unit_test(full_orphans_do_not_make_a_pool_full),
 		cmocka_unit_test(eight_clients_share_64_mebibytes),
+		cmocka_unit_test(eight_clients_share_64_mebibytes_again_and_again),
 		cmocka_unit_test(memory_goes_back_to_the_system),
 		cmocka_unit_test(a_large_object_dropped_by_an_idle_client_is_anybodys),
 		cmocka_unit_test(bad_arguments_are_refused),
