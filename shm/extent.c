@@ -80,7 +80,7 @@ int extent_make(struct client *c, struct a64 *owner)
 	/*
 	 * A file without its policy is better than none.  Where a process may not set it (a container's filter of system calls,
 	 * a cpuset without those nodes), mkfs's own tmpfs gives it by a mount option, and elsewhere its bytes are slower to reach
-	 * and right.  The heap, which has its policy since it was made, takes it in the same way (furnish() in segment.c).
+	 * and right.
 	 */
 	if (!rc && c->pool->super->numa[0]) {
 		int fd = extent_open(c->pool, id, O_RDWR);
