@@ -45,9 +45,18 @@ for line in sys.stdin:
         print(repr(error), flush=True)
 P
 peer_start python3 "$E2E_DIR/hold.py" "$MNT"
-hold_in=$peer_in hold_out=$peer_out
-ask() { peer_in=$hold_in peer_out=$hold_out; peer_ask "$1"; }
+python_in=$peer_in python_out=$peer_out
+ask() { peer_in=$python_in peer_out=$python_out; peer_ask "$1"; }
 same "a Python process holds files" "$(ask "")" held
+# And one whose only hold on a file without a name is its mapping.
+head -c 3000000 /dev/urandom >"$MNT/nameless"
+hold "$MNT/nameless" shared
+id=$(xattr "$MNT/nameless" user.cxlshm.id)
+rm "$MNT/nameless"
+sleep 0.3
+same "another process has nothing but a mapping" "$(uses "$hold_pid" "$MNT/")" "1 mapped, 0 open"
+same "of an object that is seen as mapped" "$(field "$MNT/.cxlshm/objects/$id" mapped)" 1
+same "into which it stores" "$(ask_holder "store 5000 before")" ok
 native_start "$POOL" neighbour
 native_do open a/b/data && native_do map || fail "a native neighbour maps it as well"
 
@@ -57,6 +66,7 @@ wait_until 5 test ! -e "/proc/$pid"
 same "the mapping goes on" "$(ask map)" ok
 same "the native client sees its stores" "$(native_do load 10 4)" MAPS
 same "read and write on the open descriptor go on" "$(ask fd)" ok
+same "the mapping of the nameless file goes on" "$(ask_holder check) $(ask_holder "store 6000 meanwhile")" "same ok"
 check_refused "a new open says that the daemon has gone" "not connected|aborted" cat "$MNT/link"
 check_refused "a new mount on the stale one is refused, or replaces it" "mnt|stale|busy|connected" timeout 20 mount.cxlshm "$POOL" "$MNT" ||
 	note "(it replaced it)"
@@ -74,10 +84,14 @@ same "each small file" "$(cat "$MNT"/a/file* | sort -n | uniq | wc -l)" 200
 check "the dead daemon's clients are gone" test "$(awk -v p="$pid" 'NR > 1 && $3 == p' "$MNT/.cxlshm/clients" | wc -l)" = 0
 same "the old mapping is the new mount's file" "$(ask map)$(dd if="$MNT/link" bs=1 skip=10 count=4 status=none)" okMAPS
 for i in $(seq 100); do head -c 200000 /dev/zero | tr '\0' Z >"$MNT/fill$i"; done
-same "an unlinked object that is still mapped is not re-used" "$(ask unlinked)" ok
+check "other files fill the pool" fill "$MNT/fill"
+same "an unlinked object that is still open and mapped is not re-used" "$(ask unlinked)" ok
+same "nor one of which there is nothing but the mapping" "$(uses "$hold_pid" /nameless): $(ask_holder check)" "1 mapped, 0 open: same"
+same "which can be stored to" "$(ask_holder "store 7000 after") $(ask_holder check)" "ok same"
 rm "$MNT"/fill*
+same "its bytes are right to the end" "$(ask_holder check) $(ask_holder munmap)" "same done"
 same "the holder lets go" "$(ask end)" ok
-exec {hold_in}>&-
+exec {python_in}>&- {hold_in}>&-
 native_do drop || fail "native: drop"
 check "the native client ends well" native_stop
 rm -r "$MNT/a" "$MNT/link" "$MNT/symlink"

@@ -67,18 +67,20 @@ native_do open file1000 && native_do map && native_do unlink file1000 || fail "t
 extents=$(ls "$POOL/x" | wc -l)
 kill_and_time "kill -9 of the last one to map an unlinked file: its extent" "$native_pid" one_less
 
-# A process that holds a file of the mount, not a client: the kernel closes for it.
-python3 -c '
-import mmap, sys, time
-f = open(sys.argv[1], "r+b")
-m = mmap.mmap(f.fileno(), 0)
-print("held", flush=True)
-time.sleep(60)' "$MNT/file100000" >"$LOG.held" &
-pid=$!
-wait_until 10 grep -q held "$LOG.held"
-rm "$MNT/file100000"
-extents=$(ls "$POOL/x" | wc -l)
-kill_and_time "kill -9 of a Python process with the file open and mapped: its extent" "$pid" one_less
+# A process that holds a file of the mount, not a client: the kernel closes and unmaps for it.
+for mode in open shared; do
+	dd if=/dev/urandom of="$MNT/mapped" bs=64k count=1 status=none
+	hold "$MNT/mapped" $mode
+	id=$(xattr "$MNT/mapped" user.cxlshm.id)
+	rm "$MNT/mapped"
+	extents=$(ls "$POOL/x" | wc -l)
+	sleep 0.3
+	same "an unlinked file, with nothing of it left but that" "$(uses "$hold_pid" "$MNT/")" "1 mapped, $([ $mode = open ] && echo 1 || echo 0) open"
+	same "is seen as mapped" "$(field "$MNT/.cxlshm/objects/$id" mapped)" 1
+	same "keeps its extent and bytes" "$(ls "$POOL/x" | wc -l) $(ask_holder check)" "$extents same"
+	kill_and_time "kill -9 of a process that has it mapped$([ $mode = open ] && echo " and open"): its extent" "$hold_pid" one_less
+	exec {hold_in}>&- {hold_out}<&-
+done
 
 # A client in another PID namespace may have the number of a process here that has nothing to do with it.
 sleep 1000 & bystander=$!

@@ -62,8 +62,20 @@ with open(f"{mnt}/shared", "rb") as readonly_file:
         same("a writable mapping of a read-only descriptor", "refused", "refused")
 
 file.close()
-shared[400:403] = b"xyz"
-same("after close the mapping lives", in_another_process(READ, f"{mnt}/shared", "400", "403"), "xyz")
+# Python's mmap has a descriptor of its own; holder has none.
+with subprocess.Popen(["holder", f"{mnt}/shared", "shared"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    def ask(line):
+        print(line, file=holder.stdin, flush=True)
+        return holder.stdout.readline().strip()
+    folder = f"/proc/{holder.stdout.readline().strip()}/fd"
+    open_files = [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)]
+    same("another process has closed it", [path for path in open_files if path.startswith(mnt)], [])
+    same("and stores through its mapping", ask("store 400 xyz"), "ok")
+    same("after close the mapping lives", shared[400:403], b"xyz")
+    shared[403:406] = b"abc"
+    same("both ways", ask("read 400 6"), "xyzabc")
+    same("and ends", ask("munmap"), "done")
+    holder.stdin.close()
 pid = os.fork()
 if pid == 0:
     while shared[500:501] != b"?":

@@ -189,6 +189,9 @@ column() {
 # field FILE NAME: the value behind NAME in a file of "name value" lines of the .cxlshm tree.
 field() { awk -v name="$2" '{ key = $1; sub(/[:=]$/, "", key) } key == name { $1 = ""; sub(/^[ :=]+/, ""); print; exit }' "$1"; }
 
+# fill FILE: with all the room there is.
+fill() { yes Z 2>/dev/null | tr -d '\n' 2>&1 >"$1" | grep 'No space left'; }
+
 passthrough() { # is mmap of a file object direct on this kernel?
 	grep -q 'CONFIG_FUSE_PASSTHROUGH=y' <(zcat /proc/config.gz 2>/dev/null) && return 0
 	! grep -qi 'passthrough.*\(off\|no\|without\)' "$MNT/.cxlshm/pool" 2>/dev/null

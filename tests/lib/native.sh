@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-# Talk to a process over its standard input and output, a line each way: peer_start COMMAND..., and for
-# tests/e2e/native: native_start POOL NAME, native_do COMMAND..., native_stop.  (Not coproc: its descriptors are not there
-# in subshells, and go with the process.)
+# Talk to a process over its standard input and output, a line each way: peer_start COMMAND...; for tests/e2e/holder: hold
+# FILE MODE, ask_holder LINE; for tests/e2e/native: native_start POOL NAME, native_do COMMAND..., native_stop.  (Not coproc:
+# its descriptors are not there in subshells, and go with the process.)
 peer_count=0
 
 # peer_start COMMAND...: peer_in and peer_out are descriptors, peer_pid its process.
@@ -22,6 +22,21 @@ peer_ask() {
 	[ -z "$1" ] || echo "$1" >&"$peer_in"
 	IFS= read -r -t 30 line <&"$peer_out" || { echo "no answer to '$1'"; return 1; }
 	echo "$line"
+}
+
+# hold FILE MODE: tests/e2e/holder has it mapped; hold_pid is its process.  ask_holder LINE: its answer.
+hold() {
+	peer_start holder "$@"
+	hold_in=$peer_in hold_out=$peer_out
+	hold_pid=$(peer_ask "")
+	[[ $hold_pid =~ ^[0-9]+$ ]] || { fail "holder $*: $hold_pid"; return 1; }
+	[ "$2" != fork ] || wait_until 10 test ! -e "/proc/$peer_pid" || fail "holder $*: the parent stays"
+}
+ask_holder() { peer_in=$hold_in peer_out=$hold_out; peer_ask "$1"; }
+
+# uses PID PART: how many files with that in their path the process has mapped, and open.
+uses() {
+	echo "$(grep -cF "$2" "/proc/$1/maps") mapped, $(find "/proc/$1/fd" -lname "*$2*" | wc -l) open"
 }
 
 # native_start POOL [NAME]: join; native_pid is its process.  To go on with an earlier one, put back its
