@@ -116,5 +116,15 @@ for keep in "" -n; do
 	check_refused "fallocate${keep:+ $keep} beyond it" "$no_space" fallocate $keep -l 64M "$E2E_DIR/plain-mnt/reserved"
 done
 same "reserves nothing" "$(stat -c %b "$E2E_DIR/plain-mnt/reserved")" 0
+check_refused "truncate beyond it" "$no_space" truncate -s 64M "$E2E_DIR/plain-mnt/reserved"
+# As the README's limits say: all files together are stopped by the file system, if they are written with passthrough.
+written() { dd if=/dev/zero of="$E2E_DIR/plain-mnt/written" bs=1M count=24 status=none; }
+if [ "$(field "$E2E_DIR/plain-mnt/.cxlshm/stats" daemon_passthrough)" = 1 ]; then
+	check "written with passthrough a file may be longer than the pool" written
+	sleep 1.1	# the daemon believes for a second what it saw free
+	check_refused "and then nothing can be reserved" "$no_space" fallocate -l 4096 "$E2E_DIR/plain-mnt/reserved"
+else
+	check_refused "a file written by the daemon stops at the pool's size, too" "$no_space" written
+fi
 check "unmount it" unmount_pool "$E2E_DIR/plain-mnt"
 finish
