@@ -34,7 +34,7 @@
 #define VERSION_STRING(a, b, c) VERSION_STRING_(a, b, c)
 
 static const char options_help[] =
-	"usage: cxlshmfs [-f] [-d] [-o options] POOL MOUNTPOINT\n"
+	"usage: cxlshmfs [-f] [-d] [--check] [-o options] POOL MOUNTPOINT\n"
 	"\n"
 	"  POOL        directory of a pool made by mkfs.cxlshm (or made now, with -o size=)\n"
 	"  MOUNTPOINT  directory to show its objects in, as files\n"
@@ -44,14 +44,16 @@ static const char options_help[] =
 	"  -h, --help        this text\n"
 	"  -V, --version     version of cxlshm\n"
 	"  --check           check options and paths, and do nothing\n"
+	"  -o, --options=OPTION[,OPTION...]\n"
 	"\n"
 	"  -o ro, allow_other, default_permissions (always on), sparse\n"
 	"  -o uid=N, gid=N, umask=OCTAL     owner and permissions to show for every file\n"
-	"  -o size=BYTES[K|M|G|T]           make the pool if there is none,\n"
+	"  -o size=BYTES[K|M|G|T] or N%     make the pool if there is none (N% of the memory),\n"
 	"     numa=POLICY, mode=OCTAL, group=GROUP  as mkfs.cxlshm does with these\n"
 	"  -o max_threads=N                 requests served at once (default 32)\n"
 	"  -o attr_timeout=S, entry_timeout=S  seconds the kernel may cache (default 0)\n"
 	"  and the generic options of mount(8): rw suid nosuid dev nodev exec noexec noatime ...\n"
+	"  See mount.cxlshm(8).\n"
 	"\n"
 	"Exit status: 0 mounted and answering, 1 usage, 2 system error, 32 mount failure.\n";
 
@@ -107,6 +109,12 @@ static const struct option_word {
 static int fail_usage(const char *what, const char *option)
 {
 	fprintf(stderr, "cxlshmfs: %s '%s'\n", what, option);
+	return OPTIONS_EXIT_USAGE;
+}
+
+static int fail_unknown(const char *option)
+{
+	fprintf(stderr, "cxlshmfs: unknown option '%s'; see mount.cxlshm(8), or cxlshmfs --help\n", option);
 	return OPTIONS_EXIT_USAGE;
 }
 
@@ -232,12 +240,12 @@ static int set_value(struct options *options, const char *option, size_t word_le
 #define IS(word) (word_length == sizeof(word) - 1 && !memcmp(option, word, word_length))
 	if (IS("uid")) {
 		if (!parse_number(value, 10, UINT32_MAX - 1, &number))
-			return fail_usage("not a user number:", option);
+			return fail_usage("not a user number (a number, not a name):", option);
 		options->show_uid = true;
 		options->uid = (uid_t)number;
 	} else if (IS("gid")) {
 		if (!parse_number(value, 10, UINT32_MAX - 1, &number))
-			return fail_usage("not a group number:", option);
+			return fail_usage("not a group number (a number, not a name):", option);
 		options->show_gid = true;
 		options->gid = (gid_t)number;
 	} else if (IS("umask")) {
@@ -273,7 +281,7 @@ static int set_value(struct options *options, const char *option, size_t word_le
 		if (!parse_seconds(value, &options->entry_timeout_s))
 			return fail_usage("not a number of seconds:", option);
 	} else if (!IS("comment")) {
-		return fail_usage("unknown option", option);
+		return fail_unknown(option);
 	}
 #undef IS
 	return -1;
@@ -306,7 +314,7 @@ static int set_option(struct options *options, const char *option)
 			return -1;
 		}
 	}
-	return fail_usage("unknown option", option);
+	return fail_unknown(option);
 }
 
 /*

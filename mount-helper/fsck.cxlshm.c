@@ -25,7 +25,7 @@ enum {	/* fsck(8) */
 
 static void usage(FILE *to)
 {
-	fputs("usage: fsck.cxlshm [-v] [--repair | -n] POOL\n"
+	fputs("usage: fsck.cxlshm [-q] [-v] [--repair | -n] POOL\n"
 	      "\n"
 	      "Check the pool in directory POOL: every count against the references found, every list,\n"
 	      "every extent.  Nobody may use it meanwhile.\n"

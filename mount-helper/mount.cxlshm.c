@@ -63,16 +63,20 @@ static int complain(int status, const char *format, ...)
 
 static void usage(FILE *to)
 {
-	fputs("usage: mount.cxlshm POOL MOUNTPOINT [-fnsv] [-o options]\n"
+	fputs("usage: mount.cxlshm POOL MOUNTPOINT [-fnsv] [-N namespace] [-o options] [-t type]\n"
 	      "\n"
 	      "Mount the pool of shared memory in directory POOL; usually called by mount -t cxlshm.\n"
 	      "\n"
 	      "  -f  only check that it could be mounted     -n  ignored: there is no mtab\n"
 	      "  -s  skip options that are not known         -v  print the commands that are run\n"
+	      "  -h  this text                               -V  version\n"
+	      "  -N NAMESPACE  mount in that mount namespace (a file like /proc/PID/ns/mnt)\n"
+	      "  -t TYPE       cxlshm or fuse.cxlshm\n"
 	      "\n"
-	      "  -o ro, allow_other, uid=N, gid=N, umask=OCTAL, max_threads=N, attr_timeout=S,\n"
-	      "     entry_timeout=S, sparse; size=SIZE: make the pool if there is none, and for that\n"
-	      "     numa=POLICY, mode=OCTAL, group=GROUP; and the generic options of mount(8).\n"
+	      "  -o ro, allow_other, default_permissions (always on), uid=N, gid=N, umask=OCTAL,\n"
+	      "     max_threads=N, attr_timeout=S, entry_timeout=S, sparse; size=SIZE: make the pool if\n"
+	      "     there is none, and for that numa=POLICY, mode=OCTAL, group=GROUP; and the generic\n"
+	      "     options of mount(8).\n"
 	      "     See mount.cxlshm(8).\n", to);
 }
 

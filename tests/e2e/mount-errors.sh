@@ -56,6 +56,8 @@ for option in owner=nobody nofail=1 defaults=yes sparse=yes ro=yes mode group=no
 done
 refused "mode= without size=" "mode.*size=" "1" "$POOL" "$MNT" -o mode=0600
 refused "group= without size=" "group.*size=" "1" "$POOL" "$MNT" -o group=0
+refused "an unknown option, and where they are" "unknown option 'bogus'; see mount.cxlshm\(8\)" "1" "$POOL" "$MNT" -o bogus
+refused "a name where a number is wanted" "a number, not a name.*'uid=root'" "1" "$POOL" "$MNT" -o uid=root
 refused "-f and an unknown option" "bogus" "1" "$POOL" "$MNT" -f -o bogus
 refused "-f and no pool" "nopool" "32" "$E2E_DIR/nopool" "$MNT" -f
 check "-f and all is well" mount.cxlshm "$POOL" "$MNT" -f -o ro,group,nofail,user=root
