@@ -3,6 +3,7 @@
 # Mount options that are taken: size=, ro, uid=, gid=, umask=, allow_other, time-outs, max_threads, sparse,
 # numa=, nosuid, nodev, noexec; two of a kind; and the options of `cxlshmfs` itself.
 . "$E2E_LIB/e2e.sh"
+. "$E2E_LIB/native.sh"
 
 check "-o size= makes the pool" mount.cxlshm "$POOL" "$MNT" -o size=64M
 pools+=("$POOL")
@@ -63,6 +64,29 @@ for option in attr_timeout=1,entry_timeout=0.5 max_threads=1 max_threads=64 defa
 	check "-o $option: write and read" bash -c 'cp /etc/group "$1/b" && cmp /etc/group "$1/b"' - "$MNT"
 	check "umount" unmount_pool "$MNT"
 done
+# attr_timeout=: what another mount changes is seen after that time, and not before.  (Not before: if we were that fast.)
+# The name stays known for long: looking it up anew brings attributes, too.
+mount_pool "$POOL" "$MNT" attr_timeout=2,entry_timeout=600
+mount_pool "$POOL" "$E2E_DIR/mnt2"
+echo text >"$MNT/b"
+sleep 2.1
+size_of() { stat -c %s "$1"; }
+for try in $(seq 20); do
+	start=$(now_ms)
+	before=$(size_of "$MNT/b")
+	truncate -s $((1000 + try)) "$E2E_DIR/mnt2/b"
+	seen=$(size_of "$MNT/b")
+	took=$(($(now_ms) - start))
+	[ $took -ge 1000 ] || break
+	sleep 2.1
+done
+if [ $took -lt 1000 ]; then same "attr_timeout=2: a size changed by another mount is not seen within a second" "$seen" "$before"
+else note "too slow here to see that an attribute is kept for 2 s: 20 times 1 s and more"; fi
+check "but soon after the two" wait_until 10 'test "$(size_of "$MNT/b")" = $((1000 + try))'
+same "without it, at once" "$(truncate -s 77 "$MNT/b"; size_of "$E2E_DIR/mnt2/b"; truncate -s 88 "$MNT/b"; size_of "$E2E_DIR/mnt2/b")" "77
+88"
+check "umount" unmount_pool "$MNT"
+check "umount" unmount_pool "$E2E_DIR/mnt2"
 mount_pool "$POOL" "$MNT" noexec,nosuid,nodev
 matches "noexec, nosuid, nodev reach the kernel" "$(awk -v m="$MNT" '$2 == m { print $4 }' /proc/self/mounts)" 'nosuid.*nodev.*noexec'
 cp /bin/true "$MNT/true"
@@ -132,7 +156,19 @@ if [ -n "$node" ]; then
 	check "-o size=,numa=bind:0" mount.cxlshm "$E2E_DIR/numa" "$MNT" -o size=32M,numa=bind:0
 	pools+=("$E2E_DIR/numa")
 	check "it works" cp /etc/passwd "$MNT/a"
+	same "the pool knows it" "$(field "$MNT/.cxlshm/pool" numa)" bind:0
+	hold "$MNT/a" shared
+	same "a process that maps a file" "$(uses "$hold_pid" "$MNT/")" "1 mapped, 0 open"
+	if [ -e "/proc/$hold_pid/numa_maps" ]; then
+		matches "has it bound to that node" "$(grep -F "$MNT/a" "/proc/$hold_pid/numa_maps")" '^[0-9a-f]+ bind(=static)?:0 '
+	else
+		note "this kernel has no numa_maps"
+	fi
+	exec {hold_in}>&- {hold_out}<&-
+	wait_until 10 test ! -e "/proc/$hold_pid"
 	check "umount" unmount_pool "$MNT"
+else
+	note "this kernel has no NUMA"
 fi
 # The pool that size= makes is of that group and mode; one that is there is not changed, and a note says so.
 member() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
@@ -179,6 +215,12 @@ check "umount" unmount_pool "$MNT"
 check_status "cxlshmfs --check" 0 cxlshmfs --check -o size=16M,numa=interleave:0,0-3,ro "$E2E_DIR/check" "$MNT"
 check "makes and mounts nothing" bash -c 'test ! -e "$1" && ! grep -q " fuse.cxlshm " /proc/self/mounts' - "$E2E_DIR/check"
 check_status "cxlshmfs --help" 0 cxlshmfs --help
+cp "$LOG" "$LOG.help"
+check_status "mount.cxlshm -h" 0 mount.cxlshm -h
+cat "$LOG" >>"$LOG.help"
+for option in ro, allow_other default_permissions sparse uid= gid= umask= size=[BS] numa= mode= group= max_threads= attr_timeout= entry_timeout=; do
+	same "both name $option" "$(grep -c " $option" "$LOG.help")" 2
+done
 check_status "cxlshmfs --version" 0 cxlshmfs --version
 check "which says one" grep -Eq '[0-9]+\.[0-9]+\.[0-9]+' "$LOG"
 finish
