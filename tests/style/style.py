@@ -8,6 +8,7 @@
 A check gets the tree's root and yields its complaints, so that checks_can_fail can run each one over
 a small tree made to break it: a rule that nothing can break would prove nothing.
 """
+import fnmatch
 import os
 import pathlib
 import re
@@ -376,6 +377,21 @@ def e2e_list_is_complete(root):
         yield "no end-to-end tests"
 
 
+def tour_names_every_file(root):
+    """Each .c and .h of shm/ is in README.md's source tour, by its name or a pattern; each of fs/ in fs/README.md."""
+    for tour, folder in (("README.md", "shm"), ("fs/README.md", "fs")):
+        section = re.search(r"^## .*reading order\n(.*?)(?=^## |\Z)", read(root / tour), flags=re.I | re.S | re.M)
+        # Only what stands in the first column: what is said about a file may name others.
+        cells = re.findall(r"^\| *(.*?) *\|", section.group(1) if section else "", flags=re.M)
+        names = [name.removeprefix(folder + "/") for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+        if not names:
+            yield f"{tour} has no source tour"
+        for path in files(root, [folder], {".c", ".h"}):
+            # fs/README.md names a module, and means its .c and .h.
+            if not any(fnmatch.fnmatch(path.name, name) or (folder == "fs" and path.stem == name) for name in names):
+                yield f"{path.relative_to(root)} is not in the tour of {tour}"
+
+
 SPDX = "/* SPDX-License-Identifier: MIT */\n/* A file. */\n"
 # For each check a tree that breaks it, and how many complaints that must give at least.
 BAD_TREES = {
@@ -404,6 +420,10 @@ BAD_TREES = {
     "man_pages": ({"mount-helper/cxlshm.7": ".TH A 7\n.SH NAME\n\\*[nothing] \\[nosuch]\n"}, 6),
     "shell_syntax": ({"tests/run.sh": "if true; then\n"}, 1),
     "top_level": ({"stray/file": "x"}, 1),
+    "tour_names_every_file": ({"README.md": "## The source, in reading order\n\n| `shm/era.h`, `check*.c` | not `queue.c` |\n",
+                               "fs/README.md": "## Reading order\n| `dir` | |\n",
+                               "shm/era.h": "\n", "shm/era.c": "\n", "shm/check_a.c": "\n", "shm/queue.c": "\n",
+                               "fs/dir.c": "\n", "fs/ops.c": "\n"}, 3),
     "unit_list_is_complete": ({"tests/unit/meson.build": "unit_tests = ['gone']\n",
                                "tests/unit/test_era.c": "\n"}, 2),
     "e2e_list_is_complete": ({"tests/e2e/meson.build": "e2e_tests = ['gone one', 'gone two']\n",
@@ -434,7 +454,7 @@ CHECKS = {function.__name__: function for function in [
     layers, fs_includes, mount_helper_includes, file_length, atomics_in_one_place, raw_in_one_place,
     crash_points_listed_and_used, no_struct_typedefs, no_shm_names, header_is_cxx_safe,
     header_stands_alone, prototypes_have_comments, readme_example_compiles, spdx_and_essay, man_pages, shell_syntax,
-    top_level, unit_list_is_complete, e2e_list_is_complete, checks_can_fail]}
+    top_level, tour_names_every_file, unit_list_is_complete, e2e_list_is_complete, checks_can_fail]}
 
 
 def main():
