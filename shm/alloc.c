@@ -197,7 +197,6 @@ int alloc_release_rest(struct client *c, struct root_fmt *row, uint64_t row_off,
 	page_put_slow(c, run);
 	alloc_unroot(c, row, row_off, 0);
 	page_tidy(c);
-	root_tidy(c);	/* the end of cxlshm_release() */
 	return 0;
 }
 

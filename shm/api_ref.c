@@ -108,7 +108,6 @@ static int __attribute__((noinline)) release_long(struct client *c, uint64_t off
 		a64_store_relaxed(&row->local, local - 1);
 	else if (c->short_rows || !alloc_release_private(c, row, off))	/* the short path has tried, if there is one */
 		ref_drop_held(c, row);
-	root_tidy(c);
 	return 0;
 }
 

@@ -116,7 +116,7 @@ static struct client *handle_new(struct pool *pool, uint32_t cid)
 	c->era_word = &c->row[cid];
 	c->fenced = pool->host || !has_membarrier();
 	c->claim_cursor = cid;
-	c->sweep_at = 64;
+	c->sweep_at = 256;
 	pages = (uint64_t)(pool->segments - pool->first_segment) * (PAGES_PER_SEGMENT - 1) / 64;
 	c->pages_empty_max = pages < 8 ? 8 : pages > 256 ? 256 : (uint32_t)pages;
 	return c;

@@ -45,8 +45,7 @@ struct client {
 	uint32_t cid;
 	uint32_t slots;	/* of the pool */
 	uint32_t tidy;	/* a sweep is due; page_tidy() */
-	uint32_t emptied;	/* pages of runs that lost their last used block since the last sweep */
-	const struct page_fmt *emptied_run;	/* the last of these runs */
+	uint32_t emptied;	/* runs that lost their last used block since the last sweep; pages, in adopted segments */
 	uint32_t sweep_at;	/* how many of them make a sweep due */
 	struct page_fmt *bin[BINS];	/* first run with room of each size class, or NULL */
 
@@ -60,7 +59,13 @@ struct client {
 	uint32_t collect_cursor;	/* owned segment whose remote list is looked at next */
 	uint32_t claim_cursor;	/* where to look for claimable segments */
 	uint64_t trimmed_at;	/* slot's count of frees at the last cxlshm_trim() */
-	uint32_t roots_due;	/* segments have nothing but rows in them; root_tidy() */
+	uint32_t roots_segment;	/* owned segment that pages of rows come from, or SEGMENT_NONE */
+	uint32_t roots_pages;	/* pages of rows that it has */
+	uint32_t may_give;	/* it may have more segments than a sweep leaves for re-use */
+	uint32_t large, large_peak;	/* pages of runs with one block of its own size; at most, since the last sweep */
+	uint64_t pushed;	/* blocks of others' segments that it has freed */
+	uint64_t collected;	/* blocks of its segments that others freed, and it took in */
+	uint64_t live_peak;	/* objects of its own, at most, at the last sweep and when it opened a run since */
 	uint32_t pages_empty_max;	/* pages in runs without a used block that a sweep leaves for re-use */
 
 	struct mapping *mappings;	/* of cxlshm_map(); extent.c */

@@ -75,16 +75,19 @@ static struct page_fmt *run_open(struct client *c, uint32_t segment, uint32_t p,
 	return run;
 }
 
+#define ROOTS_SCATTERED 2u	/* pages of rows that a client has where there is room */
+
 static int find_pages(struct client *c, uint32_t pages, uint32_t *segment, uint32_t *page)
 {
 	uint32_t s = c->segment_cursor;
 
-	if (s != SEGMENT_NONE && segment_is_mine(c, s) && (*page = mask_find(*free_mask(c, s), pages))) {
+	if (s != SEGMENT_NONE && s != c->roots_segment && segment_is_mine(c, s) &&
+	    (*page = mask_find(*free_mask(c, s), pages))) {
 		*segment = s;
 		return 0;
 	}
 	for (s = owned_next(c, SEGMENT_NONE); s != SEGMENT_NONE; s = owned_next(c, s)) {
-		if (!segment_is_mine(c, s) || !(*page = mask_find(*free_mask(c, s), pages)))
+		if (s == c->roots_segment || !segment_is_mine(c, s) || !(*page = mask_find(*free_mask(c, s), pages)))
 			continue;
 		c->segment_cursor = s;
 		*segment = s;
@@ -92,6 +95,25 @@ static int find_pages(struct client *c, uint32_t pages, uint32_t *segment, uint3
 	}
 	c->segment_cursor = SEGMENT_NONE;
 	return -ENOSPC;
+}
+
+/*
+ * Pages of rows go back only with cxlshm_trim(), and blocks that share a segment with them do not make it one that can go back:
+ * who has many has them in segments of their own, as long as there are any.
+ */
+static int find_rows(struct client *c, uint32_t *segment, uint32_t *page)
+{
+	*segment = c->roots_segment;
+	if (*segment != SEGMENT_NONE && segment_is_mine(c, *segment) && (*page = mask_find(*free_mask(c, *segment), 1)))
+		return 0;
+	if (c->roots_pages >= ROOTS_SCATTERED && !segment_claim(c, segment)) {
+		*free_mask(c, *segment) = ALL_PAGES;
+		c->roots_segment = *segment;
+		c->may_give = 1;
+		*page = 1;
+		return 0;
+	}
+	return find_pages(c, 1, segment, page);
 }
 
 int page_run_new(struct client *c, uint32_t pages, uint64_t block_bytes, uint32_t first, uint32_t bin,
@@ -106,6 +128,7 @@ int page_run_new(struct client *c, uint32_t pages, uint64_t block_bytes, uint32_
 	if (rc)
 		return rc;
 	run = run_open(c, segment, page, pages, block_bytes, first, (uint32_t)(room / block_bytes), bin, PAGE_BLOCKS);
+	page_grown(c, bin == BIN_NONE ? pages : 0);
 	list_push(c, run);
 	*out = run;
 	return 0;
@@ -142,9 +165,10 @@ int page_roots_new(struct client *c, uint64_t *out)
 	uint64_t off;
 	int rc;
 
-	rc = find_pages(c, 1, &segment, &page);
+	rc = find_rows(c, &segment, &page);
 	if (rc)
 		return rc;
+	c->roots_pages++;
 	off = ((uint64_t)segment << c->pool->segment_shift) + ((uint64_t)page << c->pool->page_shift);
 	memset(off_ptr(c->pool, off), 0, 1ul << c->pool->page_shift);
 	persist(c->pool, off_ptr(c->pool, off), 1ul << c->pool->page_shift);
@@ -166,6 +190,7 @@ void page_roots_free(struct client *c, uint64_t off)
 	a32_store_release(&entry->kind, PAGE_FREE);
 	persist(c->pool, entry, sizeof(*entry));
 	CRASH_POINT(c, page, roots_freed);
+	c->roots_pages -= c->roots_pages > 0;
 	*free_mask(c, segment) |= mask_of(page, 1);
 	c->segment_cursor = segment;
 }
@@ -190,10 +215,15 @@ int page_more(struct client *c)
 		page_sweep(c, 0);
 		return 0;
 	}
+	if (rc == -ENOSPC && c->roots_segment != SEGMENT_NONE) {
+		c->roots_segment = SEGMENT_NONE;	/* its free pages are for blocks, too */
+		return 0;
+	}
 	if (rc)
 		return rc;
 	*free_mask(c, segment) = ALL_PAGES;
 	c->segment_cursor = segment;
+	c->may_give = 1;
 	return 0;
 }
 

@@ -91,6 +91,9 @@ int page_roots_new(struct client *c, uint64_t *off);
 /* The page of rows at off, which nothing leads to any more, is free. */
 void page_roots_free(struct client *c, uint64_t off);
 
+/* A run has been opened; large: its pages, if it has one block of its own size. */
+void page_grown(struct client *c, uint32_t large);
+
 /* Put blocks beyond the frontier on the run's free list.  0 if there are none. */
 int page_extend(struct client *c, struct page_fmt *run);
 

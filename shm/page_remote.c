@@ -106,6 +106,7 @@ static void push_remote(struct client *c, uint32_t segment, uint64_t block, uint
 		CRASH_POINT(c, page, push_swapped);
 		page_apply_push(c, r);
 		era_bump(c);
+		c->pushed++;
 		return;
 	}
 }
@@ -156,6 +157,7 @@ void page_apply_collect(struct client *c, const struct redo_fmt *r)
 		    a32_load_relaxed(&page_of(c, block)->kind) == PAGE_BLOCKS &&
 		    (c->acting || segment_is_mine(c, off_segment(c->pool, block))))
 			page_free_local(c, page_of(c, block), block);
+		c->collected += !c->acting;
 		CRASH_POINT(c, page, collect_block);
 		block = a64_load_acquire((struct a64 *)object_payload(object));
 	}

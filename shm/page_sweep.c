@@ -4,6 +4,40 @@
  */
 #include "page_runs.h"
 
+/* Objects that this client has made and nobody has freed, as far as it knows. */
+static uint64_t objects(const struct client *c)
+{
+	uint64_t made = a64_load_relaxed(&c->slot->allocations) + c->pushed;
+	uint64_t freed = a64_load_relaxed(&c->slot->frees) + c->collected;
+
+	return made > freed ? made - freed : 0;
+}
+
+void page_grown(struct client *c, uint32_t large)
+{
+	uint64_t now = objects(c);
+
+	c->large += large;
+	if (c->large_peak < c->large)
+		c->large_peak = c->large;
+	if (c->live_peak < now)
+		c->live_peak = now;
+}
+
+/*
+ * Is more than a quarter gone of what there was at the last sweep, or when a run was opened since?  So a client that frees what
+ * it had gives it back to the end, in as many sweeps as there are quarters; but not for a few, or two objects that come and go
+ * would call the system each time.  The object that is just going still counts.
+ */
+static int thinned(const struct client *c)
+{
+	uint64_t now = objects(c);
+
+	now -= now > 0;
+	return (c->live_peak >= 4 && now < c->live_peak - c->live_peak / 4) ||
+	       c->large + 4 * PAGES_PER_SEGMENT < c->large_peak - c->large_peak / 4;
+}
+
 void page_put_slow(struct client *c, struct page_fmt *run)
 {
 	if (run->used & PAGE_UNLISTED) {
@@ -14,36 +48,45 @@ void page_put_slow(struct client *c, struct page_fmt *run)
 		/* One block of its own size.  An empty span of segments stays for the next like it, until the sweep. */
 		if (run->bin != BIN_NONE)
 			list_push_second(c, run);
-		else if (run->pages < PAGES_PER_SEGMENT)
+		else if (run->pages < PAGES_PER_SEGMENT) {
 			run_close(c, run);
-		else
+			c->large -= run->pages < c->large ? run->pages : c->large;
+		} else {
 			c->tidy = 1;
+		}
 	}
-	/* One whose only block comes and goes counts once. */
-	if (page_used(run) || run == c->emptied_run)
+	if (page_used(run))
 		return;
-	c->emptied_run = run;
-	c->emptied += run->pages;
+	if (c->may_give && thinned(c))
+		c->tidy = 1;
+	c->emptied += segment_pages(c->pool, off_segment(c->pool, off_of(c->pool, run)))->flags & PAGE_ADOPTED ? run->pages : 1;
 	if (c->emptied >= c->sweep_at)
 		c->tidy = 1;
 }
 
-/* Pages of an owned segment with blocks in use, and with rows. */
-static uint32_t pages_in_use(struct client *c, uint32_t segment, uint32_t *roots)
+enum holds {
+	NOTHING,	/* but empty runs */
+	ROWS,	/* and nothing else */
+	BLOCKS
+};
+
+static enum holds segment_holds(struct client *c, uint32_t segment)
 {
 	struct page_fmt *entry = segment_pages(c->pool, segment);
-	uint32_t used = 0;
+	enum holds holds = NOTHING;
 
-	*roots = 0;
+	if (!segment_is_mine(c, segment) || segment_span_of(c->pool, segment) > 1 ||
+	    a128_value_relaxed(&c->pool->segment_table[segment].remote))
+		return BLOCKS;
 	for (uint32_t p = 1; p < PAGES_PER_SEGMENT; p++) {
 		uint32_t kind = a32_load_relaxed(&entry[p].kind);
 
+		if (kind == PAGE_BLOCKS && page_used(&entry[p]))
+			return BLOCKS;
 		if (kind == PAGE_ROOTS)
-			(*roots)++;
-		else if (kind == PAGE_BLOCKS && page_used(&entry[p]))
-			used += entry[p].pages;
+			holds = ROWS;
 	}
-	return used;
+	return holds;
 }
 
 static void segment_close(struct client *c, uint32_t segment)
@@ -55,49 +98,19 @@ static void segment_close(struct client *c, uint32_t segment)
 			run_close(c, &entry[p]);
 	segment_release(c, segment);
 	c->segment_cursor = SEGMENT_NONE;
-}
-
-/* What a sweep has seen. */
-struct swept {
-	uint32_t segments;	/* that stay, but for those with nothing but rows in them */
-	uint32_t adopted;	/* of them */
-	uint32_t used;	/* pages with blocks in use */
-	uint32_t rooted;	/* segments with nothing but rows in them */
-	int given, adopted_given;
-};
-
-/*
- * When the next sweep is due: how many pages have to lose their last block.  A sweep looks at every page, so the rarer they
- * find something, the rarer they come; but one comes before half of the pages in use have emptied, unless it could find only
- * what is kept for re-use.  What was adopted is to go back as it empties, but for one segment.
- */
-static uint32_t sweep_next(const struct client *c, const struct swept *swept)
-{
-	uint32_t often = 64 + 16 * swept->segments, at = 2 * c->sweep_at, most = swept->used - swept->used / 2;
-
-	if (swept->adopted <= 1 && swept->segments <= c->pages_empty_max / (PAGES_PER_SEGMENT - 1) + 1)
-		return 64 + 64 * swept->segments;
-	if (swept->adopted > 1)
-		at = swept->adopted_given ? 1 + swept->segments / 4 : at < often ? at : often;
-	else if (swept->given)
-		at = often;
-	if (at > most)
-		at = most;
-	return at ? at : 1;
+	if (c->roots_segment == segment)
+		c->roots_segment = SEGMENT_NONE;
 }
 
 uint32_t page_sweep_some(struct client *c, uint32_t keep, uint32_t most)
 {
 	uint32_t given = 0, kept = 0, spans = 0, idle_max = keep ? keep / (PAGES_PER_SEGMENT - 1) + 1 : 0, idle = 0;
-	struct swept swept = {0};
-	uint32_t next;
+	uint32_t next, segments = 0, rows_only = 0, adopted = 0, given_back = 0;
 
 	c->emptied = 0;
-	c->emptied_run = NULL;
 	c->tidy = 0;
 	for (uint32_t s = owned_next(c, SEGMENT_NONE); s != SEGMENT_NONE; s = next) {
-		uint32_t here, roots;
-		int others;
+		enum holds holds;
 
 		next = owned_next(c, s);
 		/*
@@ -114,25 +127,37 @@ uint32_t page_sweep_some(struct client *c, uint32_t keep, uint32_t most)
 			}
 			continue;
 		}
-		if (!segment_is_mine(c, s) || segment_span_of(c->pool, s) > 1)
-			continue;
-		here = pages_in_use(c, s, &roots);
-		others = segment_pages(c->pool, s)->flags & PAGE_ADOPTED;
-		if (!here && !roots && !a128_value_relaxed(&c->pool->segment_table[s].remote) && given < most &&
-		    (others || ++idle > idle_max)) {
+		holds = segment_holds(c, s);
+		if (segment_is_mine(c, s) && segment_pages(c->pool, s)->flags & PAGE_ADOPTED) {
+			if (given < most && holds == NOTHING) {
+				segment_close(c, s);
+				given_back = 1;
+				given++;
+				continue;
+			}
+			adopted++;
+		} else if (given < most && holds == NOTHING && ++idle > idle_max) {
 			segment_close(c, s);
-			swept.adopted_given |= others;
 			given++;
 			continue;
 		}
-		swept.rooted += !here && roots;
-		swept.segments += here || !roots;
-		swept.adopted += others && (here || !roots);
-		swept.used += here;
+		segments++;
+		rows_only += holds == ROWS;
 	}
-	swept.given = given > 0;
-	c->roots_due = swept.rooted && swept.rooted + idle > idle_max;
-	c->sweep_at = sweep_next(c, &swept);
+	/*
+	 * A sweep looks at every segment: the more there are, the rarer it comes.  What was adopted is to go back as it
+	 * empties, but for one segment: soon again while sweeps find some, rarer as they do not, but before a quarter of it
+	 * has emptied.
+	 */
+	if (adopted <= 1)
+		c->sweep_at = 256 + 64 * segments;
+	else if (given_back)
+		c->sweep_at = 1 + segments / 4;
+	else
+		c->sweep_at = 2 * c->sweep_at < 64 + 16 * segments ? 2 * c->sweep_at : 64 + 16 * segments;
+	c->live_peak = objects(c);
+	c->large_peak = c->large;
+	c->may_give = segments - rows_only > c->pages_empty_max / (PAGES_PER_SEGMENT - 1) + 1;
 	for (uint32_t b = 0; b < BINS; b++) {
 		struct page_fmt *run = c->bin[b];
 

@@ -116,13 +116,6 @@ int root_trim(struct client *c)
 	return 1;
 }
 
-void root_tidy_now(struct client *c)
-{
-	c->roots_due = 0;
-	if (root_trim(c))
-		page_sweep(c, c->pages_empty_max);
-}
-
 int root_each(struct client *c, int (*visit)(struct client *c, struct root_fmt *row, void *arg), void *arg)
 {
 	uint64_t off = off_of(c->pool, c->slot) + c->pool->super->roots_off;

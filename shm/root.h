@@ -79,18 +79,6 @@ static inline void root_give(struct client *c, struct root_fmt *row)
 }
 
 /*
- * If a sweep has found segments with nothing but rows in them: give pages of rows without one in use back, and what they were
- * in.  At the end of a call only: a row that has been taken, but has no object yet, would be given back, too.
- */
-void root_tidy_now(struct client *c) __attribute__((cold));
-
-static inline void root_tidy(struct client *c)
-{
-	if (__builtin_expect(c->roots_due, 0))
-		root_tidy_now(c);
-}
-
-/*
  * Call visit for every row of the slot, in use or not; a non-zero answer ends the walk and is returned.  Reads the pool:
  * bounded and checked.
  */

@@ -120,5 +120,6 @@ int main(int argc, char **argv)
 		run(&h, line);
 		fflush(stdout);
 	}
+	free(h.copy);
 	return 0;
 }
