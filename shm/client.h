@@ -60,7 +60,7 @@ struct client {
 	uint32_t claim_cursor;	/* where to look for claimable segments */
 	uint64_t trimmed_at;	/* slot's count of frees at the last cxlshm_trim() */
 	uint32_t roots_segment;	/* owned segment that pages of rows come from, or SEGMENT_NONE */
-	uint32_t roots_pages;	/* pages of rows that it has */
+	uint32_t roots_pages;	/* pages of rows that the client has, there and elsewhere */
 	uint32_t may_give;	/* it may have more segments than a sweep leaves for re-use */
 	uint32_t large, large_peak;	/* pages of runs with one block of its own size; at most, since the last sweep */
 	uint64_t pushed;	/* blocks of others' segments that it has freed */

@@ -25,9 +25,9 @@ void page_grown(struct client *c, uint32_t large)
 }
 
 /*
- * Is more than a quarter gone of what there was at the last sweep, or when a run was opened since?  So a client that frees what
- * it had gives it back to the end, in as many sweeps as there are quarters; but not for a few, or two objects that come and go
- * would call the system each time.  The object that is just going still counts.
+ * Is more than a quarter gone of the objects, or of the pages of large ones, that there were at the last sweep, or when a run
+ * was opened since?  So a client of which nothing stays gives back to the end, in sweeps whose number is logarithmic; but not
+ * for a few objects, or two that come and go would call the system each time.  One that is just going may count still.
  */
 static int thinned(const struct client *c)
 {
