@@ -13,7 +13,7 @@
 
 #include "api.h"
 
-#define TRIM_MOST 32u	/* segments that one cxlshm_trim() gives back, of each kind: 12 to 19 ms of 4 KiB pages */
+#define TRIM_MOST 32u	/* segments that one cxlshm_trim() gives back, of each kind: 10 ms with 4 KiB pages */
 #define WAIT_MOST 20	/* sleeps of 1 ms while a segment is CHANGING, of who would else say that there is no room */
 
 static void count_recoveries(struct client *c, uint32_t clients)
