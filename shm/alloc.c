@@ -102,7 +102,7 @@ static int take_own_run(struct client *c, uint64_t total, uint32_t first, struct
 	rc = page_run_new(c, (uint32_t)pages, total, first, BIN_NONE, &run);
 	if (rc == -ENOSPC) {
 		page_collect_some(c, 4);
-		page_sweep(c, 0);
+		page_close_empty(c, 0);
 		rc = page_run_new(c, (uint32_t)pages, total, first, BIN_NONE, &run);
 	}
 	while (rc == -ENOSPC && !(rc = page_more(c)))
@@ -137,7 +137,7 @@ static int take_block(struct client *c, uint64_t total, int aligned, struct page
 	}
 	rc = page_run_new(c, run_pages(c, bytes), bytes, 0, bin, run);
 	if (rc == -ENOSPC) {
-		page_sweep(c, 0);
+		page_close_empty(c, 0);
 		rc = page_run_new(c, run_pages(c, bytes), bytes, 0, bin, run);
 	}
 	while (rc == -ENOSPC && !(rc = page_more(c))) {

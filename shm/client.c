@@ -88,6 +88,7 @@ static struct client *handle_new(struct pool *pool, uint32_t cid)
 {
 	struct client *c = aligned_alloc(64, (sizeof(*c) + 63) & ~63ul);
 	uint64_t pages;
+	uint32_t segments, few;
 
 	if (!c)
 		return NULL;
@@ -116,9 +117,12 @@ static struct client *handle_new(struct pool *pool, uint32_t cid)
 	c->era_word = &c->row[cid];
 	c->fenced = pool->host || !has_membarrier();
 	c->claim_cursor = cid;
-	c->sweep_at = 256;
-	pages = (uint64_t)(pool->segments - pool->first_segment) * (PAGES_PER_SEGMENT - 1) / 64;
+	segments = pool->segments - pool->first_segment;
+	pages = (uint64_t)segments * (PAGES_PER_SEGMENT - 1) / 64;
 	c->pages_empty_max = pages < 8 ? 8 : pages > 256 ? 256 : (uint32_t)pages;
+	few = segments < 32 ? 1 : segments < 64 ? segments / 16 : 4;
+	c->spare_max = c->pages_empty_max / (PAGES_PER_SEGMENT - 1) + 1 + few;
+	c->span_max = segments / 64 > few ? segments / 64 : few;
 	return c;
 }
 

@@ -45,8 +45,10 @@ struct client {
 	uint32_t cid;
 	uint32_t slots;	/* of the pool */
 	uint32_t tidy;	/* a sweep is due; page_tidy() */
-	uint32_t emptied;	/* runs that lost their last used block since the last sweep; pages, in adopted segments */
-	uint32_t sweep_at;	/* how many of them make a sweep due */
+	uint32_t emptied;	/* runs that have emptied since the last sweep */
+	uint32_t pages_used;	/* pages of open runs, but for RUN_EMPTIED ones and spans of segments */
+	uint32_t pages_empty;	/* pages of RUN_EMPTIED runs */
+	uint32_t pages_peak;	/* of these at most, since the last sweep */
 	struct page_fmt *bin[BINS];	/* first run with room of each size class, or NULL */
 
 	struct a64 *row;	/* era row */
@@ -61,12 +63,12 @@ struct client {
 	uint64_t trimmed_at;	/* slot's count of frees at the last cxlshm_trim() */
 	uint32_t roots_segment;	/* owned segment that pages of rows come from, or SEGMENT_NONE */
 	uint32_t roots_pages;	/* pages of rows that the client has, there and elsewhere */
-	uint32_t may_give;	/* it may have more segments than a sweep leaves for re-use */
-	uint32_t large, large_peak;	/* pages of runs with one block of its own size; at most, since the last sweep */
-	uint64_t pushed;	/* blocks of others' segments that it has freed */
-	uint64_t collected;	/* blocks of its segments that others freed, and it took in */
-	uint64_t live_peak;	/* objects of its own, at most, at the last sweep and when it opened a run since */
 	uint32_t pages_empty_max;	/* pages in runs without a used block that a sweep leaves for re-use */
+	uint32_t spare_max;	/* segments beyond what pages_used would fill, for which no sweep comes */
+	uint32_t adopted;	/* adopted segments, about: at the last sweep, and since */
+	uint32_t spans;	/* spans of segments at the last sweep */
+	uint32_t span_max;	/* segments of an empty span that may stay */
+	uint32_t span_kept;	/* the empty one that has stayed, or SEGMENT_NONE */
 
 	struct mapping *mappings;	/* of cxlshm_map(); extent.c */
 	struct client *thread_next;	/* the next one that leaves when its thread exits: CXLSHM_JOIN_THREAD */

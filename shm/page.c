@@ -22,6 +22,7 @@ void page_unlist(struct client *c, struct page_fmt *run)
 		c->bin[run->bin] = run->next ? page_by_id(c, run->next) : NULL;
 	run->next = run->prev = 0;
 	run->used |= PAGE_UNLISTED;
+	run_unempty(c, run);
 }
 
 /* ---- runs ---- */
@@ -76,6 +77,7 @@ static struct page_fmt *run_open(struct client *c, uint32_t segment, uint32_t p,
 }
 
 #define ROOTS_SCATTERED 2u	/* pages of rows that a client has where there is room */
+#define ROOTS_SEGMENTS 16u	/* of a pool with fewer, a whole one is too much for rows */
 
 static int find_pages(struct client *c, uint32_t pages, uint32_t *segment, uint32_t *page)
 {
@@ -103,17 +105,20 @@ static int find_pages(struct client *c, uint32_t pages, uint32_t *segment, uint3
  */
 static int find_rows(struct client *c, uint32_t *segment, uint32_t *page)
 {
+	int rc;
+
 	*segment = c->roots_segment;
 	if (*segment != SEGMENT_NONE && segment_is_mine(c, *segment) && (*page = mask_find(*free_mask(c, *segment), 1)))
 		return 0;
-	if (c->roots_pages >= ROOTS_SCATTERED && !segment_claim(c, segment)) {
-		*free_mask(c, *segment) = ALL_PAGES;
-		c->roots_segment = *segment;
-		c->may_give = 1;
-		*page = 1;
-		return 0;
-	}
-	return find_pages(c, 1, segment, page);
+	if (c->roots_pages < ROOTS_SCATTERED || c->pool->segments < ROOTS_SEGMENTS)
+		return find_pages(c, 1, segment, page);
+	rc = segment_claim(c, segment);
+	if (rc)
+		return rc == -ENOSPC ? find_pages(c, 1, segment, page) : rc;
+	*free_mask(c, *segment) = ALL_PAGES;
+	c->roots_segment = *segment;
+	*page = 1;
+	return 0;
 }
 
 int page_run_new(struct client *c, uint32_t pages, uint64_t block_bytes, uint32_t first, uint32_t bin,
@@ -128,7 +133,7 @@ int page_run_new(struct client *c, uint32_t pages, uint64_t block_bytes, uint32_
 	if (rc)
 		return rc;
 	run = run_open(c, segment, page, pages, block_bytes, first, (uint32_t)(room / block_bytes), bin, PAGE_BLOCKS);
-	page_grown(c, bin == BIN_NONE ? pages : 0);
+	run_count(c, run);
 	list_push(c, run);
 	*out = run;
 	return 0;
@@ -148,6 +153,8 @@ int page_span_new(struct client *c, uint64_t block_bytes, uint32_t first, struct
 		    segment_span_of(c->pool, s) / 2 > count || kept->first != first ||
 		    kept->block_bytes < block_bytes)
 			continue;
+		if (c->span_kept == s)
+			c->span_kept = SEGMENT_NONE;
 		*run = kept;
 		return 0;
 	}
@@ -212,7 +219,7 @@ int page_more(struct client *c)
 		return 0;
 	}
 	if (rc == -ENOSPC && page_collect_all(c)) {
-		page_sweep(c, 0);
+		page_close_empty(c, 0);
 		return 0;
 	}
 	if (rc == -ENOSPC && c->roots_segment != SEGMENT_NONE) {
@@ -223,7 +230,6 @@ int page_more(struct client *c)
 		return rc;
 	*free_mask(c, segment) = ALL_PAGES;
 	c->segment_cursor = segment;
-	c->may_give = 1;
 	return 0;
 }
 

@@ -21,6 +21,7 @@
 
 #define PAGE_UNLISTED (1u << 31)	/* page_fmt.used: not on its bin's list, so that freeing in it takes the slow way */
 #define PAGE_ADOPTED 1u	/* page_fmt.flags of entry 0: the segment was another's, and is not kept for re-use once it is empty */
+#define RUN_EMPTIED 1u	/* page_fmt.flags of other entries: the run has been empty since it was opened, or full last */
 #define BIN_NONE 0xffffffffu	/* a run with one block of its own size */
 
 static inline uint32_t page_used(const struct page_fmt *run)
@@ -91,9 +92,6 @@ int page_roots_new(struct client *c, uint64_t *off);
 /* The page of rows at off, which nothing leads to any more, is free. */
 void page_roots_free(struct client *c, uint64_t off);
 
-/* A run has been opened; large: its pages, if it has one block of its own size. */
-void page_grown(struct client *c, uint32_t large);
-
 /* Put blocks beyond the frontier on the run's free list.  0 if there are none. */
 int page_extend(struct client *c, struct page_fmt *run);
 
@@ -106,8 +104,11 @@ int page_more(struct client *c);
  */
 void page_put_slow(struct client *c, struct page_fmt *run) __attribute__((cold, noinline));
 
-/* Take the run off its bin's list: it is full. */
+/* Take the run off its bin's list: it is full, or about to be closed. */
 void page_unlist(struct client *c, struct page_fmt *run);
+
+/* Close runs that are empty, so that their pages may be had for others.  Gives no segment back. */
+void page_close_empty(struct client *c, uint32_t keep_pages);
 
 /* Give back the pages of empty runs beyond keep_pages, and segments that hold nothing beyond as many. */
 void page_sweep(struct client *c, uint32_t keep_pages);

@@ -89,7 +89,7 @@ void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 	*free_mask(c, segment) = 0;
 	entry->flags = PAGE_ADOPTED;
 	CRASH_POINT(c, page, adopt_masked);
-	c->sweep_at = 1;
+	c->adopted++;
 	for (uint32_t p = 1, pages; p < PAGES_PER_SEGMENT; p += pages) {
 		struct page_fmt *run = entry + p;
 		void *memory;
@@ -104,6 +104,8 @@ void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 			pages = run->pages;
 			if (run_rebuild(c, run)) {
 				run_scrub_rest(c, run);
+				if (segment_span_of(c->pool, segment) == 1)
+					run_count(c, run);
 				if (run->bin < BINS && (run->free || a32_load_relaxed(&run->frontier) < run->capacity))
 					list_push(c, run);
 				continue;

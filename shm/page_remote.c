@@ -26,7 +26,7 @@ void page_apply_pop(struct client *c, const struct redo_fmt *r)
 /*
  * A block in an adopted segment is one that another client wrote: zeroed before it is on our free lists.  All its slots are
  * empty by now, so a DEAD block may be zeroed again.  Not for who acts for a dead client, nor a span of segments: the former
- * allocates nothing and who adopts from it zeroes, the latter goes back by the sweep that follows (page_sweep()).
+ * allocates nothing and who adopts from it zeroes, the latter goes back by the sweep that follows (span_stays()).
  * Crash: the block is still on top of the dead list, and recovery comes here again.
  */
 static void scrub_adopted(struct client *c, uint32_t segment, uint64_t block)
@@ -106,7 +106,6 @@ static void push_remote(struct client *c, uint32_t segment, uint64_t block, uint
 		CRASH_POINT(c, page, push_swapped);
 		page_apply_push(c, r);
 		era_bump(c);
-		c->pushed++;
 		return;
 	}
 }
@@ -157,7 +156,6 @@ void page_apply_collect(struct client *c, const struct redo_fmt *r)
 		    a32_load_relaxed(&page_of(c, block)->kind) == PAGE_BLOCKS &&
 		    (c->acting || segment_is_mine(c, off_segment(c->pool, block))))
 			page_free_local(c, page_of(c, block), block);
-		c->collected += !c->acting;
 		CRASH_POINT(c, page, collect_block);
 		block = a64_load_acquire((struct a64 *)object_payload(object));
 	}

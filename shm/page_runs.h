@@ -3,7 +3,8 @@
  * page_runs: what page.c, page_sweep.c and page_adopt.c share: the bins' lists, the masks of free pages, the client's segments.
  *
  * Entry 0 of a segment's page table describes the header page, so its field `free` serves as the owner's mask of free
- * pages (bit p: page p is in no run), its field `flags` says PAGE_ADOPTED; like the lists both are built anew by an adopter.
+ * pages (bit p: page p is in no run), its field `flags` says PAGE_ADOPTED; like the lists both are built anew by an
+ * adopter.
  */
 #ifndef CXLSHM_PAGE_RUNS_H
 #define CXLSHM_PAGE_RUNS_H
@@ -59,6 +60,36 @@ static inline uint64_t mask_of(uint32_t page, uint32_t n)
 	return (n >= 64 ? ~0ull : (1ull << n) - 1) << page;
 }
 
+/* A run counts as used, or no longer: to see when memory is to be given back.  One that a damaged table had may count too much. */
+static inline void run_count(struct client *c, const struct page_fmt *run)
+{
+	c->pages_used += run->pages;
+	if (c->pages_peak < c->pages_used)
+		c->pages_peak = c->pages_used;
+}
+
+static inline void run_uncount(struct client *c, const struct page_fmt *run)
+{
+	c->pages_used -= run->pages < c->pages_used ? run->pages : c->pages_used;
+}
+
+/* Empty: it no longer counts until it is full, for allocating in it does not look. */
+static inline void run_emptied(struct client *c, struct page_fmt *run)
+{
+	run->flags |= RUN_EMPTIED;
+	c->pages_empty += run->pages;
+	run_uncount(c, run);
+}
+
+static inline void run_unempty(struct client *c, struct page_fmt *run)
+{
+	if (!(run->flags & RUN_EMPTIED))
+		return;
+	run->flags &= ~RUN_EMPTIED;
+	c->pages_empty -= run->pages < c->pages_empty ? run->pages : c->pages_empty;
+	run_count(c, run);
+}
+
 /*
  * Close an empty run.  Crash before: an empty run, which an adopter closes.  After: its pages are free.
  */
@@ -67,6 +98,10 @@ static inline void run_close(struct client *c, struct page_fmt *run)
 	uint32_t id = page_id(c, run);
 	uint32_t segment = id / PAGES_PER_SEGMENT;
 
+	if (!(run->flags & RUN_EMPTIED))
+		run_emptied(c, run);
+	c->pages_empty -= run->pages < c->pages_empty ? run->pages : c->pages_empty;
+	run->flags = 0;
 	page_unlist(c, run);
 	a32_store_release(&run->kind, PAGE_FREE);
 	persist(c->pool, run, sizeof(*run));

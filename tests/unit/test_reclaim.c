@@ -321,6 +321,27 @@ static void an_orphan_with_pushed_blocks_only_comes_back(void **state)
 
 /* ---- what its owner frees ---- */
 
+/* What the client believes of its pages is what its page tables say. */
+static void counts_agree(const struct client *c)
+{
+	uint32_t used = 0, empty = 0;
+
+	for (uint32_t s = c->pool->first_segment; s < c->pool->segments; s++) {
+		struct page_fmt *entry = segment_pages(c->pool, s);
+
+		if (!segment_is_mine(c, s) || segment_span_of(c->pool, s) > 1)
+			continue;
+		for (uint32_t p = 1; p < PAGES_PER_SEGMENT; p++) {
+			if (a32_load_relaxed(&entry[p].kind) != PAGE_BLOCKS)
+				continue;
+			*(entry[p].flags & RUN_EMPTIED ? &empty : &used) += entry[p].pages;
+			assert_true(page_used(&entry[p]) || entry[p].flags & RUN_EMPTIED);
+		}
+	}
+	assert_int_equal(c->pages_used, used);
+	assert_int_equal(c->pages_empty, empty);
+}
+
 /* Of a client that frees all it had only a little stays its own, whatever the order, and others can have the pool. */
 static void freed(size_t bytes, uint32_t order, unsigned percent, int exposed)
 {
@@ -351,6 +372,8 @@ static void freed(size_t bytes, uint32_t order, unsigned percent, int exposed)
 		if (order == 2 && count % 7919 == 0)
 			at = i;
 		assert_int_equal(cxlshm_release(f->client, refs[at]), 0);
+		if (i % (count / 16 + 1) == 0)
+			counts_agree(c);
 	}
 	/* One or two for re-use, three that the last objects were in, those of rows and the first pages of rows. */
 	rows = (uint32_t)(count * sizeof(struct root_fmt) >> pool->segment_shift);
@@ -377,6 +400,76 @@ static void what_its_owner_frees_is_for_all(void **state)
 				freed(sizes[s], order, percent, 0);
 	freed(64, 0, 60, 1);
 	freed(3000, 2, 130, 1);
+}
+
+/* Many small objects stay, and few of several pages go, or runs of few pages: it is memory that counts. */
+static void what_stays_holds_back_its_own_memory_only(void **state)
+{
+	static const size_t sizes[] = {3000, 20000, 40000, 300000};
+	enum { SMALL = 100000 };
+	cxlshm_ref *small = calloc(SMALL, sizeof(*small)), *large = calloc(SMALL, sizeof(*large));
+
+	(void)state;
+	assert_non_null(small);
+	assert_non_null(large);
+	for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
+		struct fixture *f = fixture_new(64 << 20, 4);
+		const struct client *c = (struct client *)f->client;
+		uint32_t count = 0, filled;
+
+		for (uint32_t i = 0; i < SMALL; i++)
+			assert_int_equal(cxlshm_alloc(f->client, 16, &small[i]), 0);
+		filled = (uint32_t)a64_load_relaxed(&c->slot->segments_owned);
+		while (count < SMALL && !cxlshm_alloc(f->client, sizes[s], &large[count]))
+			count++;
+		for (uint32_t i = 0; i < count; i++)
+			assert_int_equal(cxlshm_release(f->client, large[i]), 0);
+		counts_agree(c);
+		assert_in_range(a64_load_relaxed(&c->slot->segments_owned), 0, filled + 6);
+		for (uint32_t i = 0; i < SMALL; i++)
+			assert_int_equal(cxlshm_release(f->client, small[i]), 0);
+		counts_agree(c);
+		assert_in_range(a64_load_relaxed(&c->slot->segments_owned), 0, 10);	/* 1.6 MB of it rows */
+		fixture_free(f);
+	}
+	free(small);
+	free(large);
+}
+
+/* Who has taken over much, and has freed it, gives its own back like anybody else. */
+static void what_was_adopted_is_no_excuse(void **state)
+{
+	enum { OBJECTS = 3000 };
+	struct fixture *f = fixture_new(64 << 20, 4);
+	const struct client *c = (struct client *)f->client;
+	static cxlshm_ref refs[OBJECTS];
+	struct cxlshm_client *other;
+	uint64_t token;
+	cxlshm_ref ref;
+
+	(void)state;
+	for (int round = 0; round < 3; round++) {
+		assert_int_equal(cxlshm_join(f->pool, "other", 0, &other), 0);
+		for (int i = 0; i < OBJECTS; i++) {
+			assert_int_equal(cxlshm_alloc(other, 8000, &ref), 0);
+			assert_int_equal(cxlshm_export(other, ref, &token), 0);
+			assert_int_equal(cxlshm_import(f->client, token, &refs[i]), 0);
+		}
+		assert_int_equal(cxlshm_leave(other), 0);
+		for (int i = 0; i < OBJECTS; i++) {
+			assert_int_equal(cxlshm_release(f->client, refs[i]), 0);
+			if (i % 100 == 0)
+				counts_agree(c);
+		}
+		assert_in_range(a64_load_relaxed(&c->slot->segments_owned), 0, 6);
+		for (int i = 0; i < OBJECTS; i++)
+			assert_int_equal(cxlshm_alloc(f->client, 8000, &refs[i]), 0);
+		for (int i = 0; i < OBJECTS; i++)
+			assert_int_equal(cxlshm_release(f->client, refs[i]), 0);
+		counts_agree(c);
+		assert_in_range(a64_load_relaxed(&c->slot->segments_owned), 0, 6);
+	}
+	fixture_free(f);
 }
 
 /* ---- trimming ---- */
@@ -457,6 +550,8 @@ int main(void)
 		cmocka_unit_test(a_span_is_tried_a_few_times),
 		cmocka_unit_test(an_orphan_with_pushed_blocks_only_comes_back),
 		cmocka_unit_test(what_its_owner_frees_is_for_all),
+		cmocka_unit_test(what_stays_holds_back_its_own_memory_only),
+		cmocka_unit_test(what_was_adopted_is_no_excuse),
 		cmocka_unit_test(trim_gives_back_what_allocating_has_collected),
 		cmocka_unit_test(a_trim_gives_back_so_many_segments),
 	};
