@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "file.h"
+#include "idle.h"
 
 #define OFFSET_DOT 1
 #define OFFSET_DOT_DOT 2
@@ -163,7 +164,7 @@ int dir_unlink(struct fs *fs, struct inode *parent, const char *name)
 	int rc = cxlshm_unlink(client, parent->ref, name);
 
 	if (!rc && idle)
-		token = file_settle(fs, idle);
+		token = idle_settle(fs, idle);
 	lane_unlock(&fs->lanes);
 	if (token)
 		lane_side_drop(&fs->lanes, token);
@@ -235,7 +236,7 @@ int dir_rename(struct fs *fs, struct inode *old_parent, const char *old_name, st
 	idle = flags & CXLSHM_EXCHANGE ? NULL : find_idle(fs, new_parent, new_name);
 	rc = cxlshm_rename(client, old_parent->ref, old_name, new_parent->ref, new_name, flags);
 	if (!rc && idle)
-		token = file_settle(fs, idle);
+		token = idle_settle(fs, idle);
 	lane_unlock(&fs->lanes);
 	if (token)
 		lane_side_drop(&fs->lanes, token);

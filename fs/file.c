@@ -1,24 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * file.c: open files, their bytes, and mappings that outlive them.
+ * file.c: open files, and their bytes.
  *
- * Owns the handles of open files and the list of idle inodes.
+ * Owns the handles of open files.
  *
  * A file object opened with passthrough costs one backing file, registered with the kernel at the first
  * open and shared by all of them; the daemon then sees neither reads nor writes.  Without passthrough
  * the daemon reads and writes the extent.  A heap object with a name is read and written where it lies.
- * Each open handle holds a root reference to the object.
+ * Each open handle holds a root reference to the object.  What follows the last close is in idle.c.
  *
- * RELEASE comes when the last descriptor is closed, even if a mapping lives on, and nothing tells us when
- * that one goes.  So at the last close the inode becomes idle: its handle's reference is kept, and the
- * monitor looks after it (file_idle_work): it closes the backing file and asks the library whether
- * the extent is still in use; if so the inode counts as mapped and is looked at again with growing
- * pauses.  While a file has a name the first look waits IDLE_MS, so that a program which opens the same
- * file over and over pays for the backing file once; without a name it comes at once, so that what is
- * deleted is free at once.
- *
- * Threads: any; the lock is the names lane's (inode.h).  Bytes are moved without it.  The list of
- * idle inodes is walked by the monitor, a few inodes at a time.
+ * Threads: any; the lock is the names lane's (inode.h).  Bytes are moved without it.
  */
 #include "file.h"
 
@@ -27,171 +18,25 @@
 #include <linux/falloc.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "idle.h"
 #include "room.h"
 #include "shrink.h"
 
 #define MS 1000000ull
-#define IDLE_MS 5	/* from the last close to the first look */
-#define IDLE_MAX_MS 25	/* between looks at a mapped inode, as long as they are few */
-#define IDLE_FEW 256	/* above this many, the pauses grow with their number */
-#define IDLE_BATCH 32	/* inodes looked at under one lock */
 #define COPY_MAX (16ull << 20)	/* bytes one copy_file_range moves at most */
 #define LEASE_RETRIES 5000	/* ms: how long we try to open an extent that somebody is probing */
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 * MS + (uint64_t)now.tv_nsec;
-}
-
-/* ---------------------------------------------------------------- idle inodes */
-
-static void idle_remove(struct fs *fs, struct inode *inode)
-{
-	*inode->idle_link = inode->idle_next;
-	if (inode->idle_next)
-		inode->idle_next->idle_link = inode->idle_link;
-	fs->idle_count--;
-	if (inode->mapped)
-		fs->mapped_count--;
-	inode->mapped = false;
-}
-
-static void backing_drop(struct fs *fs, struct inode *inode)
-{
-	if (!inode->backing_id)
-		return;
-	passthrough_backing_close(fs->passthrough, fs->session, inode->backing_id);
-	inode->backing_id = 0;
-	fs->backing_count--;
-}
-
-/* Let go of an idle inode that nothing maps.  Returns a token as inode_unref().  Locked. */
-static uint64_t idle_end(struct fs *fs, struct inode *inode)
-{
-	idle_remove(fs, inode);
-	cxlshm_release(fs->lanes.names.client, inode->idle_ref);
-	inode->idle_ref = 0;
-	return inode_unref(fs, inode);
-}
-
-/*
- * Look whether an idle inode's extent is in use, and end its idleness if not.  Returns true if it is;
- * else the inode may be gone, and *token is as inode_unref() gave it.  Locked.
- */
-static bool idle_look(struct fs *fs, struct inode *inode, uint64_t now, uint64_t *token)
-{
-	uint64_t most = IDLE_MAX_MS;
-
-	backing_drop(fs, inode);
-	if (cxlshm_extent_busy(fs->lanes.names.client, inode->idle_ref) != 1) {
-		*token = idle_end(fs, inode);
-		return false;
-	}
-	if (!inode->mapped) {
-		inode->mapped = true;
-		inode->idle_wait_ms = 1;
-		fs->mapped_count++;
-	}
-	if (fs->mapped_count > IDLE_FEW)
-		most = most * fs->mapped_count / IDLE_FEW;
-	inode->idle_due_ns = now + inode->idle_wait_ms * MS;
-	inode->idle_wait_ms = 2 * inode->idle_wait_ms < most ? 2 * inode->idle_wait_ms : (uint32_t)most;
-	return true;
-}
-
-/* Tell the monitor, unless it comes in time anyway. */
-static void wake(struct fs *fs, uint64_t due_ns)
-{
-	if (due_ns >= atomic_load(&fs->wake_due_ns))
-		return;
-	atomic_store(&fs->wake_due_ns, due_ns);
-	eventfd_write(fs->wake_fd, 1);
-}
-
-/* The last handle was closed; ref is what it held.  Returns a token as inode_unref().  Locked. */
-static uint64_t idle_begin(struct fs *fs, struct inode *inode, cxlshm_ref ref)
-{
-	uint64_t now = now_ns(), token = 0;
-	struct cxlshm_stat st;
-	int rc;
-
-	inode->idle_ref = ref;
-	inode->idle_due_ns = now + IDLE_MS * MS;
-	inode->idle_next = fs->idle;
-	if (fs->idle)
-		fs->idle->idle_link = &inode->idle_next;
-	inode->idle_link = &fs->idle;
-	fs->idle = inode;
-	fs->idle_count++;
-	rc = cxlshm_stat(fs->lanes.names.client, ref, &st);
-	/* It may have grown past us, and its size decides where it is freed. */
-	if (!rc)
-		inode->size_bytes = st.size_bytes;
-	if ((rc || !st.links) && !idle_look(fs, inode, now, &token))
-		return token;
-	wake(fs, inode->idle_due_ns);
-	return 0;
-}
-
-uint64_t file_settle(struct fs *fs, struct inode *inode)
-{
-	uint64_t token = 0;
-
-	if (!inode->idle_ref || inode->mapped)
-		return 0;
-	if (idle_look(fs, inode, now_ns(), &token))
-		wake(fs, inode->idle_due_ns);
-	return token;
-}
-
-uint64_t file_idle_work(struct fs *fs)
-{
-	uint64_t tokens[IDLE_BATCH], now = now_ns(), next = UINT64_MAX;
-	unsigned count, looked;
-	bool again;
-
-	atomic_store(&fs->wake_due_ns, UINT64_MAX);
-	do {
-		struct inode *inode, *following;
-
-		count = looked = 0;
-		next = UINT64_MAX;
-		lane_lock(&fs->lanes);
-		for (inode = fs->idle; inode && looked < IDLE_BATCH; inode = following) {
-			following = inode->idle_next;
-			if (inode->idle_due_ns > now)
-				continue;
-			tokens[count] = 0;
-			idle_look(fs, inode, now, &tokens[count]);
-			count += tokens[count] != 0;
-			looked++;
-		}
-		again = inode != NULL;
-		if (!again)
-			for (inode = fs->idle; inode; inode = inode->idle_next)
-				next = inode->idle_due_ns < next ? inode->idle_due_ns : next;
-		lane_unlock(&fs->lanes);
-		while (count)
-			lane_side_drop(&fs->lanes, tokens[--count]);
-	} while (again);
-	return next;
-}
 
 int file_mapped(struct fs *fs, struct inode *inode)
 {
 	if (inode->kind != CXLSHM_KIND_FILE)
 		return 0;
 	if (inode->backing_id && !inode->backed_opens)
-		backing_drop(fs, inode);	/* ours would count */
+		idle_backing_drop(fs, inode);	/* ours would count */
 	return cxlshm_extent_busy(fs->lanes.names.client, inode->ref);
 }
 
@@ -284,7 +129,7 @@ static int open_memory(struct fs *fs, struct inode *inode, struct handle *handle
 }
 
 /* Open a file object.  Locked. */
-static int open_extent(struct fs *fs, struct inode *inode, int flags, struct handle *handle)
+static int open_extent(struct fs *fs, struct inode *inode, int flags, pid_t thread, struct handle *handle)
 {
 	struct cxlshm_client *client = fs->lanes.names.client;
 	int rc = cxlshm_attach(client, inode->ref, &handle->ref);
@@ -295,12 +140,9 @@ static int open_extent(struct fs *fs, struct inode *inode, int flags, struct han
 	if (!rc) {
 		handle->kind = HANDLE_PASSTHROUGH;
 		inode->backed_opens++;
+		idle_opened(inode, thread);
 		atomic_fetch_add_explicit(&fs->opens_passthrough, 1, memory_order_relaxed);
-		if (inode->idle_ref) {
-			idle_remove(fs, inode);
-			cxlshm_release(client, inode->idle_ref);
-			inode->idle_ref = 0;
-		}
+		idle_cancel(fs, inode);
 		return 0;
 	}
 	if (rc == -EOPNOTSUPP) {
@@ -314,7 +156,7 @@ static int open_extent(struct fs *fs, struct inode *inode, int flags, struct han
 	return rc;
 }
 
-int file_open(struct fs *fs, struct inode *inode, int flags, bool privileged, struct handle **out)
+int file_open(struct fs *fs, struct inode *inode, int flags, bool privileged, pid_t thread, struct handle **out)
 {
 	struct handle *handle = calloc(1, sizeof(*handle));
 	bool writes = (flags & O_ACCMODE) != O_RDONLY;
@@ -330,7 +172,7 @@ int file_open(struct fs *fs, struct inode *inode, int flags, bool privileged, st
 	lane_lock(&fs->lanes);
 	if (!rc)
 		rc = inode->kind == CXLSHM_KIND_NAMED ? open_memory(fs, inode, handle) :
-		     inode->kind == CXLSHM_KIND_FILE ? open_extent(fs, inode, flags, handle) : -EINVAL;
+		     inode->kind == CXLSHM_KIND_FILE ? open_extent(fs, inode, flags, thread, handle) : -EINVAL;
 	if (!rc) {
 		inode->handles++;
 		fs->handle_count++;

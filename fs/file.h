@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * file.h: open files, their bytes, and mappings that outlive them.
+ * file.h: open files, and their bytes.
  *
  * All calls: without the names lane locked unless it says "Locked"; results 0 or -errno.
  */
@@ -11,10 +11,11 @@
 
 /*
  * Open a regular file; flags as for open(2), of which O_TRUNC and the access mode matter.  privileged:
- * the caller may keep setuid bits when writing.
+ * the caller may keep setuid bits when writing.  thread: who asks, 0 if not known.
  * Owns: the handle is the caller's, until file_release().
  */
-int file_open(struct fs *fs, struct inode *inode, int flags, bool privileged, struct handle **handle);
+int file_open(struct fs *fs, struct inode *inode, int flags, bool privileged, pid_t thread,
+	      struct handle **handle);
 void file_release(struct fs *fs, struct handle *handle);
 
 /* Up to size bytes from offset into buffer; returns how many, or -errno. */
@@ -35,15 +36,5 @@ ssize_t file_copy(struct fs *fs, struct handle *from, off_t from_offset, struct 
 
 /* 1 if a mapping or an open file holds the extent in place, 0 if not; or -errno.  Locked. */
 int file_mapped(struct fs *fs, struct inode *inode);
-
-/* A name of this object was removed: if it is idle, do not wait any longer.  Locked.  Returns a token
- * as inode_unref(). */
-uint64_t file_settle(struct fs *fs, struct inode *inode);
-
-/*
- * Work on inodes that were closed: drop their references, or see whether a mapping still holds them.
- * Returns when to call again (CLOCK_MONOTONIC ns), UINT64_MAX for never.  For the monitor only.
- */
-uint64_t file_idle_work(struct fs *fs);
 
 #endif

@@ -46,6 +46,8 @@ enum control_kind {
 #define CONTROL_INO(kind) ((1ull << 63) | (kind))
 #define CONTROL_OBJECT_INO(id) ((3ull << 62) | (id))
 
+#define OPENERS 4	/* of an inode are remembered, to see them die */
+
 struct inode {
 	struct inode *next;	/* L: in its hash chain */
 	uint64_t id;	/* the object's, or CONTROL_*INO; constant */
@@ -64,9 +66,12 @@ struct inode {
 	uint64_t hint_parent_id;	/* L: and that directory's id; 0: not known */
 	char *hint_name;	/* L: and its name there; NULL: not known */
 
-	/* After its last close: closing is put off a moment, and a mapping may hold it on (file.c). */
+	/* After its last close: closing is put off a moment, and a mapping may hold it on (idle.c). */
 	cxlshm_ref idle_ref;	/* L: 0: not idle */
 	bool mapped;	/* L: seen busy after the last close */
+	bool watched;	/* L: and the monitor has been told of its openers */
+	pid_t openers[OPENERS];	/* L: threads that opened it last, or 0 */
+	uint32_t opener_next;	/* L: which is replaced next */
 	uint32_t idle_wait_ms;	/* L */
 	uint64_t idle_due_ns;	/* L */
 	struct inode *idle_next;	/* L */
@@ -110,7 +115,8 @@ struct fs {
 	uint32_t idle_count, mapped_count;	/* L */
 	uint32_t handle_count, backing_count;	/* L */
 	int wake_fd;	/* eventfd: tells the monitor's idler that something is due earlier */
-	_Atomic uint64_t wake_due_ns;	/* when the idler looks next; W: it, and file.c lowers it */
+	uint64_t hurry_after_ns;	/* W, R: the idler */
+	_Atomic uint64_t wake_due_ns;	/* when the idler looks next; W: it, and idle.c lowers it */
 
 	_Atomic uint64_t requests, opens, opens_passthrough;
 	_Atomic uint64_t deaths, deaths_references, deaths_ns;	/* W: monitor */

@@ -7,7 +7,8 @@
  * watcher's eventfd.  A pidfd that becomes readable is a death, and cxlshm_recover() follows at once; the
  * process has closed its files by then, so that its slots' locks are free.  If nothing was found all the
  * same, the worker looks again a few times.  The idler sleeps on the file system's eventfd until an inode is
- * due (file.c); what it frees may take long, and deaths do not wait for that.
+ * due (idle.c) or a process dies that may have mapped one (holders.c); what it frees may take long, and clients' deaths
+ * do not wait for that.
  *
  * A client may be out of the reach of pidfds: in another pid namespace its number is that of nobody here, or of a process
  * that has nothing to do with it, whose death costs no more than a look.  Nothing in a slot tells which, so the worker also
@@ -21,7 +22,6 @@
 #include <errno.h>
 #include <fuse_log.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -31,12 +31,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "file.h"
+#include "holders.h"
+#include "idle.h"
 
 #define MS 1000000ull
 #define ROUND_MS 1000	/* between looks at everything */
 #define RETRIES 8	/* after a death: looks at 1, 2, 4 ... ms until something is found */
 #define EVENTS 16
+#define DEAD 16	/* processes whose deaths the idler takes in at a time */
 
 struct process {
 	struct process *next;
@@ -49,6 +51,7 @@ struct monitor {
 	struct fs *fs;
 	struct prune *prune;	/* told of deaths */
 	pthread_t watcher, worker, idler;
+	struct holders *holders;	/* W, R: idler */
 	int epoll_fd;
 	int clients_fd;	/* eventfd: a client joined or left, or stop */
 	_Atomic bool stop;
@@ -226,17 +229,16 @@ static void *idle(void *arg)
 {
 	struct monitor *monitor = arg;
 	struct fs *fs = monitor->fs;
-	struct pollfd wake = {.fd = fs->wake_fd, .events = POLLIN};
+	pid_t dead[DEAD];
+	unsigned count = 0;
 
 	while (!atomic_load(&monitor->stop)) {
-		uint64_t due = file_idle_work(fs);
-		eventfd_t value;
+		uint64_t due = idle_work(fs, monitor->holders, dead, count);
 
-		/* file.c stores an earlier time and wakes us, if it comes after this look */
+		/* idle.c stores an earlier time and wakes us, if it comes after this look */
 		if (due < UINT64_MAX)
 			atomic_store(&fs->wake_due_ns, due);
-		if (poll(&wake, 1, timeout_ms(due, now_ns())) > 0)
-			eventfd_read(fs->wake_fd, &value);
+		count = holders_wait(monitor->holders, timeout_ms(due, now_ns()), dead, DEAD);
 	}
 	return NULL;
 }
@@ -277,6 +279,8 @@ int monitor_start(struct fs *fs, struct prune *prune, struct monitor **out)
 	rc = monitor->clients_fd < 0 || monitor->epoll_fd < 0 ? -errno : 0;
 	if (!rc)
 		rc = add_event(monitor->epoll_fd, monitor->clients_fd, &monitor->clients_fd);
+	if (!rc)
+		rc = holders_new(fs->wake_fd, &monitor->holders);
 	if (rc)
 		goto close;
 	sigfillset(&all);
@@ -298,6 +302,8 @@ int monitor_start(struct fs *fs, struct prune *prune, struct monitor **out)
 	*out = monitor;
 	return 0;
 close:
+	if (monitor->holders)
+		holders_free(monitor->holders);
 	if (monitor->clients_fd >= 0)
 		close(monitor->clients_fd);
 	if (monitor->epoll_fd >= 0)
@@ -309,6 +315,7 @@ close:
 void monitor_stop(struct monitor *monitor)
 {
 	pthread_join(monitor->watcher, NULL);
+	holders_free(monitor->holders);
 	close(monitor->clients_fd);
 	close(monitor->epoll_fd);
 	free(monitor);

@@ -267,7 +267,7 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	int rc;
 
 	if (!inode->control)
-		rc = file_open(fs, inode, fi->flags, is_privileged(req), &handle);
+		rc = file_open(fs, inode, fi->flags, is_privileged(req), fuse_req_ctx(req)->pid, &handle);
 	else if ((fi->flags & O_ACCMODE) != O_RDONLY)
 		rc = -EPERM;
 	else
@@ -307,7 +307,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent_id, const char *name, mo
 		return;
 	}
 	inode = inode_of(fs, entry.ino);
-	rc = file_open(fs, inode, fi->flags & ~O_TRUNC, true, &handle);
+	rc = file_open(fs, inode, fi->flags & ~O_TRUNC, true, fuse_req_ctx(req)->pid, &handle);
 	if (rc) {
 		dir_undo(fs, &entry);
 		reply_result(req, rc);

@@ -82,6 +82,27 @@ for mode in open shared; do
 	exec {hold_in}>&- {hold_out}<&-
 done
 
+# The same of very many files, beside as many that somebody else has mapped (and did not open: its parent did).
+many() { for i in $(seq "$2" "$3"); do printf '%s\n' "$MNT/$1$i"; done; }
+MANY=1500
+mapfile -t theirs < <(many theirs 1 $MANY)
+mapfile -t others < <(many others 1 $MANY)
+for path in "${theirs[@]}" "${others[@]}"; do echo "$path" >"$path"; done
+hold "${others[0]}" fork "${others[@]:1}"
+others_in=$hold_in others_out=$hold_out others_pid=$hold_pid
+hold "${theirs[0]}" shared "${theirs[@]:1}"
+rm "${theirs[@]}" "${others[@]}"
+extents=$(ls "$POOL/x" | wc -l)
+so_many_less() { [ "$(ls "$POOL/x" | wc -l)" = $((extents - MANY)) ]; }
+so_many_gone() { [ "$(ls "$POOL/x" | wc -l)" = $((extents - 2 * MANY)) ]; }
+sleep 1
+kill_and_time "kill -9 of a process that has $MANY files mapped, as many are by another: their extents" "$hold_pid" so_many_less
+exec {hold_in}>&- {hold_out}<&-
+hold_in=$others_in hold_out=$others_out
+same "the other still has all of its mapped, with their bytes" "$(ls "$POOL/x" | wc -l) $(uses "$others_pid" "$MNT/") $(ask_holder check)" "$((extents - MANY)) $MANY mapped, 0 open same"
+kill_and_time "kill -9 of that one: their extents" "$others_pid" so_many_gone
+exec {hold_in}>&- {hold_out}<&-
+
 # A client in another PID namespace may have the number of a process here that has nothing to do with it.
 sleep 1000 & bystander=$!
 elsewhere() { # the process id of the native client there must be $1

@@ -3,7 +3,7 @@
  * holder: a process whose only hold on a file is a mapping.  (Python's mmap keeps a descriptor of its own, so that the file
  * is not closed before the munmap.)
  *
- *   holder PATH MODE
+ *   holder PATH MODE [MORE...]
  *
  * MODE is shared, readonly (shared, PROT_READ), private (nothing stored, so that its pages are the file's), fork (shared; the
  * child stays, the parent has exited) or open (shared, and the descriptor stays open).  When all of PATH is mapped it
@@ -11,7 +11,7 @@
  *   read OFFSET LENGTH   the bytes           store OFFSET TEXT   ok
  *   check                same: all of them are as they were at the start and as stored since; or which is not
  *   munmap               done
- * It ends with its input.
+ * It ends with its input.  MORE files are mapped, shared, and closed as well; nothing is asked about them.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -70,7 +70,7 @@ static void run(struct holder *h, char *line)
 }
 
 /* Map it, close it unless the mode says not to, and keep a copy of what it was. */
-static int hold(struct holder *h, const char *path, const char *mode)
+static int hold(struct holder *h, const char *path, const char *mode, char **more)
 {
 	int readonly = !strcmp(mode, "readonly");
 	int fd = open(path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
@@ -89,6 +89,11 @@ static int hold(struct holder *h, const char *path, const char *mode)
 	memcpy(h->copy, h->map, h->size);
 	if (strcmp(mode, "open") && close(fd))
 		return fail("close");
+	for (; *more; more++) {
+		fd = open(*more, O_RDWR | O_CLOEXEC);
+		if (fd < 0 || mmap(NULL, 1, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED || close(fd))
+			return fail(*more);
+	}
 	if (!strcmp(mode, "fork")) {
 		pid_t child = fork();
 
@@ -107,11 +112,11 @@ int main(int argc, char **argv)
 	char line[4096];
 	size_t i = 0;
 
-	while (argc == 3 && i < 5 && strcmp(argv[2], modes[i]))
+	while (argc >= 3 && i < 5 && strcmp(argv[2], modes[i]))
 		i++;
-	if (argc != 3 || i == 5)
-		return fprintf(stderr, "usage: holder PATH shared|readonly|private|fork|open\n"), 2;
-	if (hold(&h, argv[1], argv[2]))
+	if (argc < 3 || i == 5)
+		return fprintf(stderr, "usage: holder PATH shared|readonly|private|fork|open [MORE...]\n"), 2;
+	if (hold(&h, argv[1], argv[2], argv + 3))
 		return 1;
 	printf("%d\n", (int)getpid());
 	fflush(stdout);

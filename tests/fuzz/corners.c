@@ -224,7 +224,7 @@ static struct {
 static void open_too(void)
 {
 	close(other.probe);
-	MUST(file_open(other.k->fs, other.inode, O_RDWR, true, &other.handle));
+	MUST(file_open(other.k->fs, other.inode, O_RDWR, true, 0, &other.handle));
 }
 
 static void open_behind_a_probe(struct kernel *k)

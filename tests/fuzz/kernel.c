@@ -10,9 +10,11 @@
 #include <unistd.h>
 
 #include "damage.h"
-#include "file.h"
+#include "idle.h"
 #include "monitor.h"
 #include "prune.h"
+
+#define ASKER 1	/* the process that all requests come from */
 
 /* ---- the books ---- */
 
@@ -191,7 +193,7 @@ const char *kernel_send(struct kernel *k, uint32_t opcode, uint64_t node_id, con
 		.nodeid = node_id,
 		.uid = k->uid,
 		.gid = k->gid,
-		.pid = 1,
+		.pid = ASKER,
 	};
 	if (bytes)
 		memcpy(message.bytes + sizeof(message.header), body, bytes);
@@ -253,8 +255,10 @@ void kernel_forget_many(struct kernel *k, const struct fuse_forget_one *what, ui
 
 void kernel_wait(struct kernel *k, uint64_t ns)
 {
+	const pid_t asker = ASKER;
+
 	device()->clock_ns += ns % 10000000000u;
-	file_idle_work(k->fs);
+	idle_work(k->fs, NULL, &asker, ns >> 16 & 1);
 }
 
 void kernel_map(struct kernel *k, size_t file, unsigned slot)

@@ -87,7 +87,7 @@ void kernel_release(struct kernel *k, size_t file);
 void kernel_forget(struct kernel *k, size_t node, uint64_t count);
 void kernel_forget_many(struct kernel *k, const struct fuse_forget_one *what, uint32_t count);
 
-/* The clock goes on, and the daemon's monitor does what is due. */
+/* The clock goes on, and the daemon's monitor does what is due; with bit 16 set, as if who asks had died. */
 void kernel_wait(struct kernel *k, uint64_t ns);
 
 /* A program maps, stores to, or unmaps a file that is open with passthrough. */
