@@ -90,10 +90,12 @@ static int take_own_run(struct client *c, uint64_t total, uint32_t first, struct
 		uint64_t segment = 1ull << c->pool->segment_shift;
 		uint64_t bytes = (total + first + page + segment - 1) & ~(segment - 1);
 
+		if (page_collect_some(c, 4))
+			page_tidy(c);
 		rc = page_span_new(c, bytes - page - first, first, &run);
 		if (rc == -ENOSPC) {
 			page_collect_all(c);
-			page_sweep(c, 0);
+			page_sweep_all(c);
 			rc = page_span_new(c, bytes - page - first, first, &run);
 		}
 		return rc ? rc : take_sole(c, run, out, block);
@@ -102,7 +104,7 @@ static int take_own_run(struct client *c, uint64_t total, uint32_t first, struct
 	rc = page_run_new(c, (uint32_t)pages, total, first, BIN_NONE, &run);
 	if (rc == -ENOSPC) {
 		page_collect_some(c, 4);
-		page_close_empty(c, 0);
+		page_close_empty(c);
 		rc = page_run_new(c, (uint32_t)pages, total, first, BIN_NONE, &run);
 	}
 	while (rc == -ENOSPC && !(rc = page_more(c)))
@@ -137,7 +139,7 @@ static int take_block(struct client *c, uint64_t total, int aligned, struct page
 	}
 	rc = page_run_new(c, run_pages(c, bytes), bytes, 0, bin, run);
 	if (rc == -ENOSPC) {
-		page_close_empty(c, 0);
+		page_close_empty(c);
 		rc = page_run_new(c, run_pages(c, bytes), bytes, 0, bin, run);
 	}
 	while (rc == -ENOSPC && !(rc = page_more(c))) {

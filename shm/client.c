@@ -87,8 +87,7 @@ static void forked(struct pool *pool)
 static struct client *handle_new(struct pool *pool, uint32_t cid)
 {
 	struct client *c = aligned_alloc(64, (sizeof(*c) + 63) & ~63ul);
-	uint64_t pages;
-	uint32_t segments, few;
+	uint32_t segments;
 
 	if (!c)
 		return NULL;
@@ -118,11 +117,9 @@ static struct client *handle_new(struct pool *pool, uint32_t cid)
 	c->fenced = pool->host || !has_membarrier();
 	c->claim_cursor = cid;
 	segments = pool->segments - pool->first_segment;
-	pages = (uint64_t)segments * (PAGES_PER_SEGMENT - 1) / 64;
-	c->pages_empty_max = pages < 8 ? 8 : pages > 256 ? 256 : (uint32_t)pages;
-	few = segments < 32 ? 1 : segments < 64 ? segments / 16 : 4;
-	c->spare_max = c->pages_empty_max / (PAGES_PER_SEGMENT - 1) + 1 + few;
-	c->span_max = segments / 64 > few ? segments / 64 : few;
+	c->span_max = segments / 64;
+	c->trim_max = (segments < 256 ? segments / 64 : 4) + 1;
+	c->idle_max = c->trim_max + (segments < 32 ? 1 : segments < 64 ? segments / 16 : 4);
 	return c;
 }
 

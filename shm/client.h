@@ -45,10 +45,8 @@ struct client {
 	uint32_t cid;
 	uint32_t slots;	/* of the pool */
 	uint32_t tidy;	/* a sweep is due; page_tidy() */
-	uint32_t emptied;	/* runs that have emptied since the last sweep */
-	uint32_t pages_used;	/* pages of open runs, but for RUN_EMPTIED ones and spans of segments */
+	uint32_t idle;	/* owned segments, spans apart, in which no run counts */
 	uint32_t pages_empty;	/* pages of RUN_EMPTIED runs */
-	uint32_t pages_peak;	/* of these at most, since the last sweep */
 	struct page_fmt *bin[BINS];	/* first run with room of each size class, or NULL */
 
 	struct a64 *row;	/* era row */
@@ -60,13 +58,10 @@ struct client {
 	uint32_t segment_cursor;	/* owned segment that had free pages last */
 	uint32_t collect_cursor;	/* owned segment whose remote list is looked at next */
 	uint32_t claim_cursor;	/* where to look for claimable segments */
-	uint64_t trimmed_at;	/* slot's count of frees at the last cxlshm_trim() */
 	uint32_t roots_segment;	/* owned segment that pages of rows come from, or SEGMENT_NONE */
 	uint32_t roots_pages;	/* pages of rows that the client has, there and elsewhere */
-	uint32_t pages_empty_max;	/* pages in runs without a used block that a sweep leaves for re-use */
-	uint32_t spare_max;	/* segments beyond what pages_used would fill, for which no sweep comes */
-	uint32_t adopted;	/* adopted segments, about: at the last sweep, and since */
-	uint32_t spans;	/* spans of segments at the last sweep */
+	uint32_t idle_max;	/* idle segments that may stay for re-use */
+	uint32_t trim_max;	/* and beyond cxlshm_trim() */
 	uint32_t span_max;	/* segments of an empty span that may stay */
 	uint32_t span_kept;	/* the empty one that has stayed, or SEGMENT_NONE */
 

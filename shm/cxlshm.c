@@ -40,7 +40,7 @@ static int make_room(struct client *c)
 	uint32_t trimmed;
 
 	page_collect_all(c);
-	page_sweep(c, 0);
+	page_sweep_all(c);
 	api_recover(c, &recovery);
 	trimmed = segment_trim(c);
 	return trimmed || recovery.clients || a64_load_relaxed(&c->slot->segments_owned) < owned;
@@ -238,19 +238,14 @@ int cxlshm_leave(struct cxlshm_client *client)
 int cxlshm_trim(struct cxlshm_client *client)
 {
 	struct client *c = api_client(client);
-	uint64_t frees;
-	int freed, rc = c ? api_usable(c) : -EINVAL;
+	int rc = c ? api_usable(c) : -EINVAL;
 
 	if (rc)
 		return rc;
-	frees = a64_load_relaxed(&c->slot->frees);
-	freed = root_trim(c);
-	freed |= page_collect_all(c);
-	/* Emptied runs, too: allocating may have collected what others freed. */
-	if ((freed || frees != c->trimmed_at || c->emptied) &&
-	    page_sweep_some(c, c->pages_empty_max, TRIM_MOST) >= TRIM_MOST)
-		frees--;	/* there may be more: the next call looks, too */
-	c->trimmed_at = frees;
+	root_trim(c);
+	page_collect_all(c);
+	if (c->tidy || c->span_kept != SEGMENT_NONE || c->idle > c->trim_max)
+		page_sweep_trim(c, TRIM_MOST);
 	segment_trim_hinted(c, TRIM_MOST);
 	return 0;
 }

@@ -350,7 +350,7 @@ struct page_fmt {
 	uint32_t capacity;	/* 24 | blocks that fit */
 	struct a32 frontier;	/* 28 | blocks whose headers are valid; W: owner, release, after them; R: adopter, check */
 	uint64_t free;	/* 32 | the owner's free list: stamp_link() of its first block, 0: empty; the headers' stamps go on */
-	uint32_t used;	/* 40 | blocks not on it, below the frontier; PAGE_UNLISTED above */
+	uint32_t used;	/* 40 | blocks not on it, below the frontier; PAGE_UNLISTED above; of entry 0: runs that count */
 	uint32_t flags;	/* 44 | of entry 0: PAGE_ADOPTED; of others: RUN_EMPTIED; both the owner's alone */
 	uint32_t next;	/* 48 | run's neighbours in the owner's list of runs with room: segment << 6 | page */
 	uint32_t prev;	/* 52 | */

@@ -76,6 +76,14 @@ static struct page_fmt *run_open(struct client *c, uint32_t segment, uint32_t p,
 	return run;
 }
 
+/* A segment just claimed. */
+static void segment_begin(struct client *c, uint32_t segment)
+{
+	*free_mask(c, segment) = ALL_PAGES;
+	segment_pages(c->pool, segment)->used = 0;
+	c->idle++;
+}
+
 #define ROOTS_SCATTERED 2u	/* pages of rows that a client has where there is room */
 #define ROOTS_SEGMENTS 16u	/* of a pool with fewer, a whole one is too much for rows */
 
@@ -115,7 +123,7 @@ static int find_rows(struct client *c, uint32_t *segment, uint32_t *page)
 	rc = segment_claim(c, segment);
 	if (rc)
 		return rc == -ENOSPC ? find_pages(c, 1, segment, page) : rc;
-	*free_mask(c, *segment) = ALL_PAGES;
+	segment_begin(c, *segment);
 	c->roots_segment = *segment;
 	*page = 1;
 	return 0;
@@ -133,7 +141,7 @@ int page_run_new(struct client *c, uint32_t pages, uint64_t block_bytes, uint32_
 	if (rc)
 		return rc;
 	run = run_open(c, segment, page, pages, block_bytes, first, (uint32_t)(room / block_bytes), bin, PAGE_BLOCKS);
-	run_count(c, run);
+	segment_hold(c, run_segment(c, run));
 	list_push(c, run);
 	*out = run;
 	return 0;
@@ -149,7 +157,8 @@ int page_span_new(struct client *c, uint64_t block_bytes, uint32_t first, struct
 	for (uint32_t s = owned_next(c, SEGMENT_NONE); s != SEGMENT_NONE; s = owned_next(c, s)) {
 		struct page_fmt *kept = segment_pages(c->pool, s) + 1;
 
-		if (!segment_is_mine(c, s) || !span_empty(c, s) || segment_span_of(c->pool, s) < count ||
+		/* An adopted one has somebody else's bytes in it; it waits for a sweep. */
+		if (!segment_is_mine(c, s) || !span_empty(c, s) || kept[-1].flags & PAGE_ADOPTED || segment_span_of(c->pool, s) < count ||
 		    segment_span_of(c->pool, s) / 2 > count || kept->first != first ||
 		    kept->block_bytes < block_bytes)
 			continue;
@@ -179,6 +188,7 @@ int page_roots_new(struct client *c, uint64_t *out)
 	off = ((uint64_t)segment << c->pool->segment_shift) + ((uint64_t)page << c->pool->page_shift);
 	memset(off_ptr(c->pool, off), 0, 1ul << c->pool->page_shift);
 	persist(c->pool, off_ptr(c->pool, off), 1ul << c->pool->page_shift);
+	segment_hold(c, segment_pages(c->pool, segment));
 	run_open(c, segment, page, 1, 1ul << c->pool->page_shift, 0, 0, BIN_NONE, PAGE_ROOTS);
 	*out = off;
 	return 0;
@@ -197,6 +207,7 @@ void page_roots_free(struct client *c, uint64_t off)
 	a32_store_release(&entry->kind, PAGE_FREE);
 	persist(c->pool, entry, sizeof(*entry));
 	CRASH_POINT(c, page, roots_freed);
+	segment_drop(c, segment_pages(c->pool, segment));
 	c->roots_pages -= c->roots_pages > 0;
 	*free_mask(c, segment) |= mask_of(page, 1);
 	c->segment_cursor = segment;
@@ -219,7 +230,11 @@ int page_more(struct client *c)
 		return 0;
 	}
 	if (rc == -ENOSPC && page_collect_all(c)) {
-		page_close_empty(c, 0);
+		page_close_empty(c);
+		return 0;
+	}
+	if (rc == -ENOSPC && c->span_kept != SEGMENT_NONE) {
+		page_sweep_all(c);
 		return 0;
 	}
 	if (rc == -ENOSPC && c->roots_segment != SEGMENT_NONE) {
@@ -228,7 +243,7 @@ int page_more(struct client *c)
 	}
 	if (rc)
 		return rc;
-	*free_mask(c, segment) = ALL_PAGES;
+	segment_begin(c, segment);
 	c->segment_cursor = segment;
 	return 0;
 }

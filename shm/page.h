@@ -108,20 +108,23 @@ void page_put_slow(struct client *c, struct page_fmt *run) __attribute__((cold, 
 void page_unlist(struct client *c, struct page_fmt *run);
 
 /* Close runs that are empty, so that their pages may be had for others.  Gives no segment back. */
-void page_close_empty(struct client *c, uint32_t keep_pages);
+void page_close_empty(struct client *c);
 
-/* Give back the pages of empty runs beyond keep_pages, and segments that hold nothing beyond as many. */
-void page_sweep(struct client *c, uint32_t keep_pages);
+/* Give back segments that hold nothing, all of them. */
+void page_sweep_all(struct client *c);
 
-/* The same until so many segments have been given back; how many were.  A span goes whole. */
-uint32_t page_sweep_some(struct client *c, uint32_t keep_pages, uint32_t most);
+/* What has just become due: adopted ones, and others but for those that may stay for re-use. */
+void page_sweep_due(struct client *c);
+
+/* More of them, until so many have been given back; how many were.  A span goes whole. */
+uint32_t page_sweep_trim(struct client *c, uint32_t most);
 
 /* Sweep if it is due; called between transactions, when nothing of the client points at blocks it freed. */
 static inline void page_tidy(struct client *c)
 {
 	/* In a window what is given back would only be kept for its readers. */
 	if (__builtin_expect(c->tidy, 0) && !c->reading)
-		page_sweep(c, c->pages_empty_max);
+		page_sweep_due(c);
 }
 
 /* The top of the dead list has no slots left: give its block back.  Its own segment: a POP; otherwise a PUSH. */

@@ -64,6 +64,7 @@ static uint32_t run_rebuild(struct client *c, struct page_fmt *run)
 static void runs_keep(struct page_fmt *entry, uint32_t p)
 {
 	entry->flags = 0;
+	entry->used = 2 * PAGES_PER_SEGMENT;	/* more than runs can go */
 	for (; p < PAGES_PER_SEGMENT; p++) {
 		entry[p].free = 0;
 		entry[p].used = PAGE_UNLISTED | USED_KEPT;
@@ -89,7 +90,7 @@ void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 	*free_mask(c, segment) = 0;
 	entry->flags = PAGE_ADOPTED;
 	CRASH_POINT(c, page, adopt_masked);
-	c->adopted++;
+	entry->used = 0;
 	for (uint32_t p = 1, pages; p < PAGES_PER_SEGMENT; p += pages) {
 		struct page_fmt *run = entry + p;
 		void *memory;
@@ -104,8 +105,7 @@ void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 			pages = run->pages;
 			if (run_rebuild(c, run)) {
 				run_scrub_rest(c, run);
-				if (segment_span_of(c->pool, segment) == 1)
-					run_count(c, run);
+				entry->used += segment_span_of(c->pool, segment) == 1;
 				if (run->bin < BINS && (run->free || a32_load_relaxed(&run->frontier) < run->capacity))
 					list_push(c, run);
 				continue;
@@ -129,10 +129,12 @@ void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 		CRASH_POINT(c, page, adopt_zeroed);
 		*free_mask(c, segment) |= mask_of(p, pages);
 	}
-	if (!keep_empty && *free_mask(c, segment) == ALL_PAGES)
+	if (!keep_empty && *free_mask(c, segment) == ALL_PAGES) {
 		segment_release(c, segment);
-	else
-		c->segment_cursor = segment;
+		return;
+	}
+	c->segment_cursor = segment;
+	c->idle += segment_span_of(c->pool, segment) == 1 && !entry->used;
 }
 
 int page_segment_used(struct client *c, uint32_t segment)

@@ -26,7 +26,7 @@ void page_apply_pop(struct client *c, const struct redo_fmt *r)
 /*
  * A block in an adopted segment is one that another client wrote: zeroed before it is on our free lists.  All its slots are
  * empty by now, so a DEAD block may be zeroed again.  Not for who acts for a dead client, nor a span of segments: the former
- * allocates nothing and who adopts from it zeroes, the latter goes back by the sweep that follows (span_stays()).
+ * allocates nothing and who adopts from it zeroes, the latter goes back by a sweep, and is not used again before (page_span_new()).
  * Crash: the block is still on top of the dead list, and recovery comes here again.
  */
 static void scrub_adopted(struct client *c, uint32_t segment, uint64_t block)

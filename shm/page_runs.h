@@ -3,7 +3,8 @@
  * page_runs: what page.c, page_sweep.c and page_adopt.c share: the bins' lists, the masks of free pages, the client's segments.
  *
  * Entry 0 of a segment's page table describes the header page, so its field `free` serves as the owner's mask of free
- * pages (bit p: page p is in no run), its field `flags` says PAGE_ADOPTED; like the lists both are built anew by an
+ * pages (bit p: page p is in no run), its field `flags` says PAGE_ADOPTED, and `used` is how many of its runs count: those
+ * that are in use, as far as is known (RUN_EMPTIED), and pages of rows.  Like the lists all three are built anew by an
  * adopter.
  */
 #ifndef CXLSHM_PAGE_RUNS_H
@@ -60,25 +61,30 @@ static inline uint64_t mask_of(uint32_t page, uint32_t n)
 	return (n >= 64 ? ~0ull : (1ull << n) - 1) << page;
 }
 
-/* A run counts as used, or no longer: to see when memory is to be given back.  One that a damaged table had may count too much. */
-static inline void run_count(struct client *c, const struct page_fmt *run)
+/* One more of the segment's runs counts; of a damaged one, all do. */
+static inline void segment_hold(struct client *c, struct page_fmt *entry)
 {
-	c->pages_used += run->pages;
-	if (c->pages_peak < c->pages_used)
-		c->pages_peak = c->pages_used;
+	if (!entry->used++)
+		c->idle -= c->idle > 0;
 }
 
-static inline void run_uncount(struct client *c, const struct page_fmt *run)
+static inline void segment_drop(struct client *c, struct page_fmt *entry)
 {
-	c->pages_used -= run->pages < c->pages_used ? run->pages : c->pages_used;
+	if (entry->used && !--entry->used)
+		c->idle++;
 }
 
-/* Empty: it no longer counts until it is full, for allocating in it does not look. */
+static inline struct page_fmt *run_segment(const struct client *c, const struct page_fmt *run)
+{
+	return segment_pages(c->pool, off_segment(c->pool, off_of(c->pool, run)));
+}
+
+/* Empty: it does not count again until it is full or looked at, for allocating in it does not look. */
 static inline void run_emptied(struct client *c, struct page_fmt *run)
 {
 	run->flags |= RUN_EMPTIED;
 	c->pages_empty += run->pages;
-	run_uncount(c, run);
+	segment_drop(c, run_segment(c, run));
 }
 
 static inline void run_unempty(struct client *c, struct page_fmt *run)
@@ -87,7 +93,7 @@ static inline void run_unempty(struct client *c, struct page_fmt *run)
 		return;
 	run->flags &= ~RUN_EMPTIED;
 	c->pages_empty -= run->pages < c->pages_empty ? run->pages : c->pages_empty;
-	run_count(c, run);
+	segment_hold(c, run_segment(c, run));
 }
 
 /*
@@ -101,7 +107,7 @@ static inline void run_close(struct client *c, struct page_fmt *run)
 	if (!(run->flags & RUN_EMPTIED))
 		run_emptied(c, run);
 	c->pages_empty -= run->pages < c->pages_empty ? run->pages : c->pages_empty;
-	run->flags = 0;
+	run->flags = 0;	/* so that it is not counted again */
 	page_unlist(c, run);
 	a32_store_release(&run->kind, PAGE_FREE);
 	persist(c->pool, run, sizeof(*run));

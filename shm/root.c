@@ -31,7 +31,7 @@ int root_more(struct client *c)
 	}
 	rc = page_roots_new(c, &off);
 	if (rc == -ENOSPC) {
-		page_close_empty(c, 0);
+		page_close_empty(c);
 		rc = page_roots_new(c, &off);
 	}
 	while (rc == -ENOSPC && !(rc = page_more(c)))	/* an orphan that it adopted may have no free page */

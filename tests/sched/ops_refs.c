@@ -378,7 +378,7 @@ static void memory_more(struct world *w, unsigned me)
 static void memory_sweep(struct world *w, unsigned me)
 {
 	if (!gone(w, me))
-		page_sweep(w->client[me], 0);
+		page_sweep_all(w->client[me]);
 }
 
 static void memory_alloc(struct world *w, unsigned me)
@@ -395,7 +395,7 @@ static void memory_span(struct world *w, unsigned me)
 		return;
 	if (!expect(w, "alloc of a span", cxlshm_alloc(actor(w, me), 300000, &mine(w, me)[10]), -ENOSPC))
 		drop(w, me, 10);
-	page_sweep(w->client[me], 0);
+	page_sweep_all(w->client[me]);
 }
 
 static void memory_trim(struct world *w, unsigned me)

@@ -92,7 +92,7 @@ static int body_without_memory(struct cxlshm_client *client, const char *dir, in
 	SMALL_REQUIRE(!cxlshm_import(x, token, &theirs));
 	DIE(pool, x, ref_detach_counted, cxlshm_release(x, theirs));
 	SMALL_REQUIRE(!cxlshm_release(client, object) && !cxlshm_release(client, before));
-	page_sweep(c, 0);
+	page_sweep_all(c);
 	SMALL_REQUIRE(segment_state_of(c->pool, s) == SEGMENT_FREE);
 	if (given_back) {
 		SMALL_REQUIRE(!cxlshm_alloc(y, 300000, &big));
@@ -313,7 +313,7 @@ static void an_orphan_with_pushed_blocks_only_comes_back(void **state)
 		assert_int_equal(count_state(pool, SEGMENT_BODY), 0);
 		assert_int_equal(cxlshm_alloc(f->client, 3 << 20, &ref), 0);
 		assert_int_equal(cxlshm_release(f->client, ref), 0);
-		page_sweep((struct client *)f->client, 0);
+		page_sweep_all((struct client *)f->client);
 		assert_int_equal(count_state(pool, SEGMENT_BODY), 0);
 	}
 	fixture_free(f);
@@ -321,24 +321,34 @@ static void an_orphan_with_pushed_blocks_only_comes_back(void **state)
 
 /* ---- what its owner frees ---- */
 
-/* What the client believes of its pages is what its page tables say. */
+/* What the client believes of its segments is what their page tables say. */
 static void counts_agree(const struct client *c)
 {
-	uint32_t used = 0, empty = 0;
+	uint32_t empty = 0, idle = 0;
 
 	for (uint32_t s = c->pool->first_segment; s < c->pool->segments; s++) {
 		struct page_fmt *entry = segment_pages(c->pool, s);
+		uint32_t count = 0;
 
 		if (!segment_is_mine(c, s) || segment_span_of(c->pool, s) > 1)
 			continue;
 		for (uint32_t p = 1; p < PAGES_PER_SEGMENT; p++) {
-			if (a32_load_relaxed(&entry[p].kind) != PAGE_BLOCKS)
-				continue;
-			*(entry[p].flags & RUN_EMPTIED ? &empty : &used) += entry[p].pages;
-			assert_true(page_used(&entry[p]) || entry[p].flags & RUN_EMPTIED);
+			uint32_t kind = a32_load_relaxed(&entry[p].kind);
+
+			if (kind == PAGE_ROOTS) {
+				count++;
+			} else if (kind == PAGE_BLOCKS) {
+				int emptied = entry[p].flags & RUN_EMPTIED;
+
+				assert_true(page_used(&entry[p]) || emptied);
+				count += !emptied;
+				empty += emptied ? entry[p].pages : 0;
+			}
 		}
+		assert_int_equal(entry->used, count);
+		idle += !count;
 	}
-	assert_int_equal(c->pages_used, used);
+	assert_int_equal(c->idle, idle);
 	assert_int_equal(c->pages_empty, empty);
 }
 
@@ -375,7 +385,7 @@ static void freed(size_t bytes, uint32_t order, unsigned percent, int exposed)
 		if (i % (count / 16 + 1) == 0)
 			counts_agree(c);
 	}
-	/* One or two for re-use, three that the last objects were in, those of rows and the first pages of rows. */
+	/* Five for re-use, those of rows and two with the first pages of rows. */
 	rows = (uint32_t)(count * sizeof(struct root_fmt) >> pool->segment_shift);
 	owned = (uint32_t)a64_load_relaxed(&c->slot->segments_owned);
 	assert_in_range(owned, 0, rows + 7);
@@ -461,13 +471,68 @@ static void what_was_adopted_is_no_excuse(void **state)
 			if (i % 100 == 0)
 				counts_agree(c);
 		}
-		assert_in_range(a64_load_relaxed(&c->slot->segments_owned), 0, 6);
+		/* Five that are idle, and three that rows may be in. */
+		assert_in_range(a64_load_relaxed(&c->slot->segments_owned), 0, 8);
 		for (int i = 0; i < OBJECTS; i++)
 			assert_int_equal(cxlshm_alloc(f->client, 8000, &refs[i]), 0);
 		for (int i = 0; i < OBJECTS; i++)
 			assert_int_equal(cxlshm_release(f->client, refs[i]), 0);
 		counts_agree(c);
-		assert_in_range(a64_load_relaxed(&c->slot->segments_owned), 0, 6);
+		assert_in_range(a64_load_relaxed(&c->slot->segments_owned), 0, 8);
+	}
+	fixture_free(f);
+}
+
+/* A span that was another's, and is emptied where no sweep may come, is not used again with its bytes. */
+static void an_adopted_span_does_not_show_its_bytes(void **state)
+{
+	enum { BYTES = 2500000 };
+	struct fixture *f = fixture_new(64 << 20, 4);
+	struct cxlshm_client *other;
+	cxlshm_ref ref, theirs;
+	uint64_t token;
+	const char *bytes;
+
+	(void)state;
+	assert_int_equal(cxlshm_join(f->pool, "other", 0, &other), 0);
+	assert_int_equal(cxlshm_alloc(other, BYTES, &theirs), 0);
+	memset(cxlshm_ptr(other, theirs), 0x55, BYTES);
+	assert_int_equal(cxlshm_export(other, theirs, &token), 0);
+	assert_int_equal(cxlshm_import(f->client, token, &ref), 0);
+	assert_int_equal(cxlshm_leave(other), 0);
+	client_read_begin((struct client *)f->client);
+	assert_int_equal(cxlshm_release(f->client, ref), 0);
+	client_read_end((struct client *)f->client);
+	assert_int_equal(cxlshm_alloc(f->client, BYTES, &ref), 0);
+	bytes = cxlshm_ptr(f->client, ref);
+	for (size_t i = 0; i < BYTES; i++)
+		assert_int_equal(bytes[i], 0);
+	fixture_free(f);
+}
+
+/* As many clients as there are segments may hold memory, if they trim. */
+static void trimmed_clients_leave_room(void **state)
+{
+	enum { CLIENTS = 40 };
+	struct fixture *f = fixture_new(16 << 20, CLIENTS + 2);
+	size_t segment = (size_t)1 << ((struct pool *)f->pool)->segment_shift;
+	struct cxlshm_client *clients[CLIENTS];
+	uint64_t owned = 0;
+	cxlshm_ref refs[6];
+
+	(void)state;
+	for (int i = 0; i < CLIENTS; i++) {
+		assert_int_equal(cxlshm_join(f->pool, "idle", 0, &clients[i]), 0);
+		assert_int_equal(cxlshm_alloc(clients[i], 3 * segment, &refs[0]), 0);
+		assert_int_equal(cxlshm_release(clients[i], refs[0]), 0);
+		for (int k = 0; k < 6; k++)
+			assert_int_equal(cxlshm_alloc(clients[i], segment / 2 + segment / 4, &refs[k]), 0);
+		for (int k = 0; k < 6; k++)
+			assert_int_equal(cxlshm_release(clients[i], refs[k]), 0);
+		assert_int_equal(cxlshm_trim(clients[i]), 0);
+		owned += a64_load_relaxed(&((struct client *)clients[i])->slot->segments_owned);
+		/* One each; and somebody has adopted the one that the root directory is in. */
+		assert_in_range(owned, 0, i + 2);
 	}
 	fixture_free(f);
 }
@@ -552,6 +617,8 @@ int main(void)
 		cmocka_unit_test(what_its_owner_frees_is_for_all),
 		cmocka_unit_test(what_stays_holds_back_its_own_memory_only),
 		cmocka_unit_test(what_was_adopted_is_no_excuse),
+		cmocka_unit_test(an_adopted_span_does_not_show_its_bytes),
+		cmocka_unit_test(trimmed_clients_leave_room),
 		cmocka_unit_test(trim_gives_back_what_allocating_has_collected),
 		cmocka_unit_test(a_trim_gives_back_so_many_segments),
 	};

@@ -101,7 +101,7 @@ static void refuse_nobody(int before_trying)
 	/* All of it stays dirty, for the trimmer to take. */
 	client_read_begin((struct client *)reader);
 	assert_int_equal(cxlshm_release(f->client, ref), 0);
-	page_sweep((struct client *)f->client, 0);
+	page_sweep_all((struct client *)f->client);
 	client_read_end((struct client *)reader);
 	assert_true(count_state(pool, SEGMENT_FREE_DIRTY) > 0);
 	pool->crash_hook = hold_trimmer;
@@ -234,7 +234,7 @@ static void an_interrupted_reservation_goes_on(void **state)
 	assert_int_equal(cxlshm_resize(f->client, file, 200000), 0);
 	assert_int_equal(cxlshm_reserve(f->client, file, 0, 0, 300000), 0);
 	assert_int_equal(cxlshm_release(f->client, big), 0);
-	page_sweep((struct client *)f->client, 0);
+	page_sweep_all((struct client *)f->client);
 	assert_true(interrupting > 20);
 	interrupting = 0;
 	assert_int_equal(count_state(pool, SEGMENT_FREE_DIRTY), 0);	/* punched, too */

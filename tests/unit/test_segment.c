@@ -574,7 +574,7 @@ static void runs_of_a_damaged_table_are_kept(void **state)
 		assert_int_equal(cxlshm_release(f->client, held[0]), 0);	/* adopts it */
 		if (!i)
 			assert_int_equal(cxlshm_release(f->client, held[1]), 0);
-		page_sweep(c, 0);
+		page_sweep_all(c);
 		while (!cxlshm_alloc(f->client, 100, &ref))
 			memset(cxlshm_ptr(f->client, ref), 1, 100);
 		if (i)
