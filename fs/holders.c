@@ -3,8 +3,8 @@
  * holders.c: processes that may hold mappings, and their deaths.
  *
  * Owns a pidfd for each, in an epoll, and the list of them.  Nothing depends on it: idle.c looks at every mapped inode from
- * time to time, whoever holds it.  So whom we cannot watch (a thread in another pid namespace is 0 here; no descriptor is
- * left) is only noticed later, and a number that has gone to another process costs no more than a look when that one dies.
+ * time to time, whoever holds it.  So whom we cannot watch (a thread in another pid namespace is 0 here; one has ended; no
+ * descriptor is left) is only noticed later, and a number that has gone to another process costs no more than a look when that one dies.
  */
 #include "holders.h"
 
@@ -57,6 +57,8 @@ static void end(struct holders *holders, struct holder **link)
 	struct holder *holder = *link;
 
 	*link = holder->next;
+	/* Not by close() alone: a child that has yet to call exec holds it, too. */
+	epoll_ctl(holders->epoll_fd, EPOLL_CTL_DEL, holder->fd, NULL);
 	close(holder->fd);
 	free(holder);
 	holders->count--;

@@ -23,9 +23,18 @@
 #define MS 1000000ull
 #define IDLE_MS 5	/* from the last close to the first look */
 #define IDLE_MAX_MS 25	/* between looks at a mapped inode, as long as they are few */
-#define IDLE_GRID_MS 5	/* where pauses are long, some inodes are looked at together */
+#define IDLE_GRID_MS 10	/* where they are longer, some inodes are looked at together */
 #define IDLE_FEW 400	/* above this many, the pauses grow with their number: 5 % of a core at 2.4 us a look */
+#define IDLE_LOOK_NS 2400ull	/* what one look takes, about, */
+#define IDLE_PASS_NS 10ull	/* and passing by */
 #define IDLE_BATCH 32	/* inodes looked at under one lock */
+
+/* Of a batch of looks. */
+struct idle_found {
+	uint64_t tokens[IDLE_BATCH];
+	pid_t openers[IDLE_BATCH * OPENERS];
+	unsigned tokens_count, openers_count;
+};
 
 static uint64_t now_ns(void)
 {
@@ -64,15 +73,20 @@ static uint64_t idle_end(struct fs *fs, struct inode *inode)
 	return inode_unref(fs, inode);
 }
 
-/* Long pauses are spread out: of many that one process holds, one is looked at soon whenever it dies (idle_hurry). */
-static uint64_t idle_pause(const struct inode *inode, uint64_t now)
+/*
+ * The pauses of few end together, so that there are not more of them than one has.  Those of many are spread out: of those
+ * that one process holds, one is looked at soon whenever it dies (idle_hurry).
+ */
+static uint64_t idle_due_at(const struct inode *inode, uint64_t now)
 {
-	uint64_t pause = inode->idle_wait_ms * MS, due;
+	uint64_t pause = inode->idle_wait_ms * MS, due = now + pause;
 
-	if (inode->idle_wait_ms < 4 * IDLE_GRID_MS)
-		return pause;
-	due = now + pause - (((inode->id ^ now) * 0x9e3779b97f4a7c15u) >> 32) % (pause / 2);
-	return due - due % (IDLE_GRID_MS * MS) + IDLE_GRID_MS * MS - now;
+	if (inode->idle_wait_ms < IDLE_MAX_MS)
+		return due;
+	if (inode->idle_wait_ms == IDLE_MAX_MS)
+		return due - due % pause;
+	due -= (((inode->id ^ now) * 0x9e3779b97f4a7c15u) >> 32) % (pause / 2);
+	return due - due % (IDLE_GRID_MS * MS) + IDLE_GRID_MS * MS;
 }
 
 /*
@@ -95,7 +109,7 @@ static bool idle_look(struct fs *fs, struct inode *inode, uint64_t now, uint64_t
 	}
 	if (fs->mapped_count > IDLE_FEW)
 		most = IDLE_MAX_MS * fs->mapped_count / IDLE_FEW;
-	inode->idle_due_ns = now + idle_pause(inode, now);
+	inode->idle_due_ns = idle_due_at(inode, now);
 	inode->idle_wait_ms = 2 * inode->idle_wait_ms < most ? 2 * inode->idle_wait_ms : (uint32_t)most;
 	return true;
 }
@@ -163,74 +177,85 @@ void idle_cancel(struct fs *fs, struct inode *inode)
 	inode->idle_ref = 0;
 }
 
-/* Mapped inodes that one of these threads has opened are due.  Locked. */
-static void idle_hurry(struct fs *fs, const pid_t *threads, unsigned count)
+/* Mapped inodes that one of these threads has opened are due; returns how many.  Locked. */
+static unsigned idle_hurry(struct fs *fs, const pid_t *threads, unsigned count)
 {
-	for (struct inode *inode = fs->idle; inode && count; inode = inode->idle_next)
-		for (unsigned i = 0; inode->mapped && i < OPENERS * count; i++)
+	unsigned hurried = 0;
+
+	for (struct inode *inode = fs->idle; inode; inode = inode->idle_next)
+		for (unsigned i = 0; inode->mapped && inode->idle_due_ns && i < OPENERS * count; i++)
 			if (inode->openers[i % OPENERS] && inode->openers[i % OPENERS] == threads[i / OPENERS]) {
 				inode->idle_due_ns = 0;
-				inode->idle_wait_ms = 1;
+				hurried++;
 			}
+	return hurried;
 }
 
-/* One look at an inode that is due.  Returns true if it was mapped and is no longer.  Locked. */
-static bool idle_due(struct fs *fs, struct inode *inode, uint64_t now, struct holders *holders, uint64_t *token)
+/* The inode's mapping has gone.  Who had it may have died, with others: as where a child has its parent's mappings.  So
+ * others that the same threads opened are looked at, as often as takes a twentieth of a core.  Locked. */
+static void idle_gone(struct fs *fs, const pid_t *openers, uint64_t now)
 {
-	bool mapped = inode->mapped;
+	if (now < fs->hurry_after_ns)
+		return;
+	fs->hurry_after_ns = now + 20 * (IDLE_PASS_NS * fs->idle_count + IDLE_LOOK_NS * idle_hurry(fs, openers, OPENERS));
+}
 
-	*token = 0;
-	if (!idle_look(fs, inode, now, token))
-		return mapped;
-	if (holders && !inode->watched) {
-		inode->watched = true;
-		for (unsigned i = 0; i < OPENERS; i++)
-			holders_watch(holders, inode->openers[i]);
+/* Look at inodes that are due, up to a batch of them; tells who opened those that were found to be mapped, and what is to be
+ * dropped.  Returns false when there are no more.  Locked. */
+static bool idle_batch(struct fs *fs, uint64_t now, struct idle_found *found)
+{
+	struct inode *inode, *following;
+	unsigned looked = 0;
+
+	found->tokens_count = found->openers_count = 0;
+	for (inode = fs->idle; inode && looked < IDLE_BATCH; inode = following) {
+		bool mapped = inode->mapped;
+		pid_t openers[OPENERS];
+
+		following = inode->idle_next;
+		if (inode->idle_due_ns > now)
+			continue;
+		looked++;
+		memcpy(openers, inode->openers, sizeof(openers));
+		found->tokens[found->tokens_count] = 0;
+		if (!idle_look(fs, inode, now, &found->tokens[found->tokens_count])) {
+			found->tokens_count += found->tokens[found->tokens_count] != 0;
+			if (mapped)
+				idle_gone(fs, openers, now);
+		} else if (!inode->watched) {
+			inode->watched = true;
+			memcpy(found->openers + found->openers_count, openers, sizeof(openers));
+			found->openers_count += OPENERS;
+		}
 	}
-	return false;
+	return inode != NULL;
 }
 
 uint64_t idle_work(struct fs *fs, struct holders *holders, const pid_t *dead, unsigned dead_count)
 {
-	uint64_t tokens[IDLE_BATCH], now = now_ns(), next = UINT64_MAX;
-	bool again, hurried = false, gone = now < fs->hurry_after_ns;
-	pid_t openers[OPENERS];
-	unsigned count, looked;
+	uint64_t now = now_ns(), next = UINT64_MAX;
+	struct idle_found found;
+	bool again, mapped;
 
 	atomic_store(&fs->wake_due_ns, UINT64_MAX);
-	lane_lock(&fs->lanes);
-	idle_hurry(fs, dead, dead_count);
-	lane_unlock(&fs->lanes);
 	do {
-		struct inode *inode, *following;
-
-		count = looked = 0;
 		next = UINT64_MAX;
 		lane_lock(&fs->lanes);
-		for (inode = fs->idle; inode && looked < IDLE_BATCH; inode = following) {
-			following = inode->idle_next;
-			if (inode->idle_due_ns > now)
-				continue;
-			memcpy(openers, inode->openers, sizeof(openers));
-			/* Who has let go of it may have died, with others: as where a child has its parent's mappings. */
-			if (idle_due(fs, inode, now, holders, &tokens[count]) && !gone) {
-				gone = hurried = true;
-				idle_hurry(fs, openers, OPENERS);
-			}
-			count += tokens[count] != 0;
-			looked++;
-		}
-		again = inode != NULL;
+		if (dead_count)
+			idle_hurry(fs, dead, dead_count);
+		dead_count = 0;
+		again = idle_batch(fs, now, &found);
 		if (!again)
-			for (inode = fs->idle; inode; inode = inode->idle_next)
+			for (const struct inode *inode = fs->idle; inode; inode = inode->idle_next)
 				next = inode->idle_due_ns < next ? inode->idle_due_ns : next;
-		if (holders && !fs->mapped_count)
-			holders_forget(holders);
+		mapped = fs->mapped_count;
 		lane_unlock(&fs->lanes);
-		while (count)
-			lane_side_drop(&fs->lanes, tokens[--count]);
+		while (found.tokens_count)
+			lane_side_drop(&fs->lanes, found.tokens[--found.tokens_count]);
+		while (holders && found.openers_count)
+			holders_watch(holders, found.openers[--found.openers_count]);
+		if (holders && !mapped)
+			holders_forget(holders);
 	} while (again);
-	if (hurried)	/* a fifth of the time at most */
-		fs->hurry_after_ns = now + 5 * (now_ns() - now);
 	return next;
 }

@@ -103,7 +103,8 @@ static int take_own_run(struct client *c, uint64_t total, uint32_t first, struct
 	total = (pages << c->pool->page_shift) - first;
 	rc = page_run_new(c, (uint32_t)pages, total, first, BIN_NONE, &run);
 	if (rc == -ENOSPC) {
-		page_collect_some(c, 4);
+		if (page_collect_some(c, 4))
+			page_tidy(c);
 		page_close_empty(c);
 		rc = page_run_new(c, (uint32_t)pages, total, first, BIN_NONE, &run);
 	}

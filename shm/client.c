@@ -87,7 +87,7 @@ static void forked(struct pool *pool)
 static struct client *handle_new(struct pool *pool, uint32_t cid)
 {
 	struct client *c = aligned_alloc(64, (sizeof(*c) + 63) & ~63ul);
-	uint32_t segments;
+	uint32_t few;
 
 	if (!c)
 		return NULL;
@@ -116,10 +116,10 @@ static struct client *handle_new(struct pool *pool, uint32_t cid)
 	c->era_word = &c->row[cid];
 	c->fenced = pool->host || !has_membarrier();
 	c->claim_cursor = cid;
-	segments = pool->segments - pool->first_segment;
-	c->span_max = segments / 64;
-	c->trim_max = (segments < 256 ? segments / 64 : 4) + 1;
-	c->idle_max = c->trim_max + (segments < 32 ? 1 : segments < 64 ? segments / 16 : 4);
+	few = pool->segments < 32 ? 1 : pool->segments < 64 ? pool->segments / 16 : 4;
+	c->trim_max = pool->segments < 64 ? 1 : pool->segments < 320 ? pool->segments / 64 : 5;
+	c->idle_max = c->trim_max + few;
+	c->span_max = pool->segments / 64 > few ? pool->segments / 64 : few;
 	return c;
 }
 

@@ -62,6 +62,7 @@ struct client {
 	uint32_t roots_pages;	/* pages of rows that the client has, there and elsewhere */
 	uint32_t idle_max;	/* idle segments that may stay for re-use */
 	uint32_t trim_max;	/* and beyond cxlshm_trim() */
+	uint32_t trim_more;	/* the last one has not come to the end */
 	uint32_t span_max;	/* segments of an empty span that may stay */
 	uint32_t span_kept;	/* the empty one that has stayed, or SEGMENT_NONE */
 

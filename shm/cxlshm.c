@@ -244,7 +244,7 @@ int cxlshm_trim(struct cxlshm_client *client)
 		return rc;
 	root_trim(c);
 	page_collect_all(c);
-	if (c->tidy || c->span_kept != SEGMENT_NONE || c->idle > c->trim_max)
+	if (c->tidy || c->trim_more || c->span_kept != SEGMENT_NONE || c->idle > c->trim_max)
 		page_sweep_trim(c, TRIM_MOST);
 	segment_trim_hinted(c, TRIM_MOST);
 	return 0;

@@ -208,6 +208,8 @@ void page_roots_free(struct client *c, uint64_t off)
 	persist(c->pool, entry, sizeof(*entry));
 	CRASH_POINT(c, page, roots_freed);
 	segment_drop(c, segment_pages(c->pool, segment));
+	if (!segment_pages(c->pool, segment)->used)
+		page_idle(c, segment_pages(c->pool, segment));
 	c->roots_pages -= c->roots_pages > 0;
 	*free_mask(c, segment) |= mask_of(page, 1);
 	c->segment_cursor = segment;

@@ -116,8 +116,12 @@ void page_sweep_all(struct client *c);
 /* What has just become due: adopted ones, and others but for those that may stay for re-use. */
 void page_sweep_due(struct client *c);
 
-/* More of them, until so many have been given back; how many were.  A span goes whole. */
-uint32_t page_sweep_trim(struct client *c, uint32_t most);
+/* More of them, until so many have been given back; a span goes whole.  trim_more says whether there may be others. */
+void page_sweep_trim(struct client *c, uint32_t most);
+
+/* No run of the segment of that entry 0 counts any more: an adopted one goes at once, others when they are too many to stay,
+ * or to look for each. */
+void page_idle(struct client *c, const struct page_fmt *entry);
 
 /* Sweep if it is due; called between transactions, when nothing of the client points at blocks it freed. */
 static inline void page_tidy(struct client *c)

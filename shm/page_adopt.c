@@ -134,7 +134,10 @@ void page_adopted(struct client *c, uint32_t segment, int keep_empty)
 		return;
 	}
 	c->segment_cursor = segment;
-	c->idle += segment_span_of(c->pool, segment) == 1 && !entry->used;
+	if (segment_span_of(c->pool, segment) == 1 && !entry->used) {
+		c->idle++;
+		page_idle(c, entry);
+	}
 }
 
 int page_segment_used(struct client *c, uint32_t segment)

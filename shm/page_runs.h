@@ -87,13 +87,20 @@ static inline void run_emptied(struct client *c, struct page_fmt *run)
 	segment_drop(c, run_segment(c, run));
 }
 
-static inline void run_unempty(struct client *c, struct page_fmt *run)
+/* 1 if it was thought to be empty. */
+static inline int run_not_empty(struct client *c, struct page_fmt *run)
 {
 	if (!(run->flags & RUN_EMPTIED))
-		return;
+		return 0;
 	run->flags &= ~RUN_EMPTIED;
 	c->pages_empty -= run->pages < c->pages_empty ? run->pages : c->pages_empty;
-	segment_hold(c, run_segment(c, run));
+	return 1;
+}
+
+static inline void run_unempty(struct client *c, struct page_fmt *run)
+{
+	if (run_not_empty(c, run))
+		segment_hold(c, run_segment(c, run));
 }
 
 /*
@@ -106,8 +113,7 @@ static inline void run_close(struct client *c, struct page_fmt *run)
 
 	if (!(run->flags & RUN_EMPTIED))
 		run_emptied(c, run);
-	c->pages_empty -= run->pages < c->pages_empty ? run->pages : c->pages_empty;
-	run->flags = 0;	/* so that it is not counted again */
+	run_not_empty(c, run);	/* but does not count again */
 	page_unlist(c, run);
 	a32_store_release(&run->kind, PAGE_FREE);
 	persist(c->pool, run, sizeof(*run));

@@ -14,11 +14,10 @@ static int span_stays(const struct client *c, uint32_t segment)
 	       (c->span_kept == SEGMENT_NONE || c->span_kept == segment);
 }
 
-/* One that is idle now may have to go: an adopted one at once, others when they are too many to stay, or to look for each. */
-static int idle_due(const struct client *c, const struct page_fmt *entry)
+void page_idle(struct client *c, const struct page_fmt *entry)
 {
-	return entry->flags & PAGE_ADOPTED ||
-	       c->idle > c->idle_max + a64_load_relaxed(&c->slot->segments_owned) / 16;
+	if (entry->flags & PAGE_ADOPTED || c->idle > c->idle_max + a64_load_relaxed(&c->slot->segments_owned) / 16)
+		c->tidy = 1;
 }
 
 void page_put_slow(struct client *c, struct page_fmt *run)
@@ -47,8 +46,8 @@ void page_put_slow(struct client *c, struct page_fmt *run)
 		return;
 	if (run->bin != BIN_NONE)
 		run_emptied(c, run);
-	if (!entry->used && idle_due(c, entry))
-		c->tidy = 1;
+	if (!entry->used)
+		page_idle(c, entry);
 }
 
 void page_close_empty(struct client *c)
@@ -70,15 +69,26 @@ void page_close_empty(struct client *c)
 	}
 }
 
-/* No run of it counts: is there nothing in it, then?  If there is, its run counts from now on. */
+/* No run of it counts: is there nothing in it, then?  If there is, that counts from now on. */
 static int segment_idle(struct client *c, struct page_fmt *entry)
 {
-	for (uint32_t p = 1; p < PAGES_PER_SEGMENT; p++)
-		if (a32_load_relaxed(&entry[p].kind) == PAGE_BLOCKS && page_used(&entry[p])) {
-			run_unempty(c, &entry[p]);
-			return 0;
+	uint32_t count = 0;
+
+	for (uint32_t p = 1; p < PAGES_PER_SEGMENT; p++) {
+		uint32_t kind = a32_load_relaxed(&entry[p].kind);
+
+		if (kind == PAGE_BLOCKS && page_used(&entry[p])) {
+			count++;
+			run_not_empty(c, &entry[p]);
+		} else if (kind == PAGE_ROOTS) {
+			count++;
 		}
-	return 1;
+	}
+	if (!count)
+		return 1;
+	entry->used = count;
+	c->idle -= c->idle > 0;
+	return 0;
 }
 
 static void segment_close(struct client *c, uint32_t segment)
@@ -95,22 +105,26 @@ static void segment_close(struct client *c, uint32_t segment)
 		c->roots_segment = SEGMENT_NONE;
 }
 
-/* Give back, of what is empty, all but so many segments, and but for a span that may stay. */
+#define DUE_MOST 8u	/* segments that one call gives back when it has something else to do: 2 ms */
+
+/* Give back, of what is empty, all but so many segments, and but for a span that may stay; until so many have gone. */
 static uint32_t sweep(struct client *c, uint32_t idle_keep, int span_keep, uint32_t most)
 {
-	uint32_t given = 0, next = SEGMENT_NONE;
+	uint32_t given = 0, next;
 
+	c->tidy = 0;
 	c->span_kept = SEGMENT_NONE;
 	for (uint32_t s = owned_next(c, SEGMENT_NONE); s != SEGMENT_NONE && given < most; s = next) {
 		struct page_fmt *entry = segment_pages(c->pool, s);
 		uint32_t length;
 
 		next = owned_next(c, s);
-		if (!segment_is_mine(c, s) || a128_value_relaxed(&c->pool->segment_table[s].remote))
+		if (!segment_is_mine(c, s))
 			continue;
 		length = segment_span_of(c->pool, s);
 		if (length == 1) {
-			if (!entry->used && (entry->flags & PAGE_ADOPTED || c->idle > idle_keep) && segment_idle(c, entry)) {
+			if (!entry->used && (entry->flags & PAGE_ADOPTED || c->idle > idle_keep) && segment_idle(c, entry) &&
+			    !a128_value_relaxed(&c->pool->segment_table[s].remote)) {
 				segment_close(c, s);
 				given++;
 			}
@@ -123,7 +137,6 @@ static uint32_t sweep(struct client *c, uint32_t idle_keep, int span_keep, uint3
 			}
 		}
 	}
-	c->tidy = next != SEGMENT_NONE;
 	c->segment_cursor = owned_next(c, SEGMENT_NONE);
 	return given;
 }
@@ -135,10 +148,11 @@ void page_sweep_all(struct client *c)
 
 void page_sweep_due(struct client *c)
 {
-	(void)sweep(c, c->idle_max, 1, UINT32_MAX);
+	if (sweep(c, c->idle_max, 1, DUE_MOST) >= DUE_MOST)
+		c->tidy = 1;	/* the next one goes on */
 }
 
-uint32_t page_sweep_trim(struct client *c, uint32_t most)
+void page_sweep_trim(struct client *c, uint32_t most)
 {
-	return sweep(c, c->trim_max, 0, most);
+	c->trim_more = sweep(c, c->trim_max, 0, most) >= most;
 }
