@@ -29,7 +29,7 @@ static int find_extent(struct client *c, cxlshm_ref ref, uint64_t *id, uint64_t 
 		return rc;
 	if (object_kind(header) != OBJECT_FILE)
 		return -EINVAL;
-	*id = a64_load_acquire(&object_attr(off_object(c->pool, *off), header)->extent);
+	*id = inode_extent(c, *off);
 	return *id ? 0 : -EUCLEAN;
 }
 

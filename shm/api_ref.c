@@ -143,7 +143,7 @@ void *cxlshm_ptr(const struct cxlshm_client *client, cxlshm_ref ref)
 int64_t cxlshm_size(struct cxlshm_client *client, cxlshm_ref ref)
 {
 	struct client *c = api_client(client);
-	uint64_t off, header;
+	uint64_t off, header, id;
 	struct stat st;
 	int rc = api_object(c, ref, &off, &header);
 
@@ -151,7 +151,8 @@ int64_t cxlshm_size(struct cxlshm_client *client, cxlshm_ref ref)
 		return rc;
 	if (object_kind(header) != OBJECT_FILE)
 		return (int64_t)alloc_size(c, off, header);
-	rc = extent_stat(c->pool, a64_load_acquire(&object_attr(off_object(c->pool, off), header)->extent), &st);
+	id = inode_extent(c, off);
+	rc = id ? extent_stat(c->pool, id, &st) : -EUCLEAN;
 	return rc ? rc : st.st_size;
 }
 

@@ -86,6 +86,14 @@ struct attr_fmt *inode_attr(const struct client *c, uint64_t off, enum object_ki
 	return object_attr(object, header);
 }
 
+uint64_t inode_extent(const struct client *c, uint64_t off)
+{
+	enum object_kind kind;
+	const struct attr_fmt *attr = inode_attr(c, off, &kind);
+
+	return attr && kind == OBJECT_FILE ? a64_load_acquire(&attr->extent) : 0;
+}
+
 /* ---- making ---- */
 
 static int make(struct client *c, enum object_kind kind, uint32_t mode, uint64_t tail_bytes, struct root_fmt **row)

@@ -47,6 +47,9 @@ static inline uint64_t inode_links_off(uint64_t off, enum object_kind kind)
 /* The attributes of an inode, its kind in *kind (may be NULL); NULL if the object is none. */
 struct attr_fmt *inode_attr(const struct client *c, uint64_t off, enum object_kind *kind);
 
+/* The extent id of the file object at off; 0 if it is none, or damaged. */
+uint64_t inode_extent(const struct client *c, uint64_t off);
+
 enum cxlshm_kind inode_public_kind(enum object_kind kind);
 
 /* A private inode without a name: mode with the S_IFMT bits, owned by the caller's effective user. */

@@ -67,6 +67,8 @@ static const struct flip found[] = {
 	/* a record that leads where it may not */
 	{0x80b0, 10, 3}, {0x80b5, 10, 0}, {0x80a0, 11, 3}, {0x80a2, 11, 0},
 	{0x80a0, 13, 3}, {0x809d, 14, 0},
+	/* a file object whose header leads out of the pool */
+	{0x43a07, 6, 0},
 	/* by the daemon */
 	{0x421d8, 7, 2}, {0x42118, 5, 2},
 };

@@ -332,6 +332,31 @@ static void other_objects_have_no_extent(void **state)
 	fixture_free(f);
 }
 
+/* The attributes are behind the cells: a header that says too many leads out of the pool, and is not followed. */
+static void a_damaged_header_has_no_extent(void **state)
+{
+	struct fixture *f = fixture_new(16 << 20, 4);
+	struct pool *pool = (struct pool *)f->pool;
+	struct object_fmt *object;
+	uint64_t value;
+	cxlshm_ref ref;
+	void *address;
+
+	(void)state;
+	assert_int_equal(cxlshm_create(f->client, 0, "/file", 8192, 0600, &ref), 0);
+	object = off_object(pool, cxlshm_id(f->client, ref));
+	value = a128_value_relaxed(&object->word);
+	a128_store_value_release(&object->word, value ^ 0xffull << 56);
+	assert_int_equal(cxlshm_map(f->client, ref, 0, 4096, PROT_READ, &address), -EUCLEAN);
+	assert_int_equal(cxlshm_resize(f->client, ref, 4096), -EUCLEAN);
+	assert_int_equal(cxlshm_extent_busy(f->client, ref), -EUCLEAN);
+	assert_int_equal(cxlshm_size(f->client, ref), -EUCLEAN);
+	a128_store_value_release(&object->word, value);
+	assert_int_equal(cxlshm_size(f->client, ref), 8192);
+	assert_int_equal(cxlshm_release(f->client, ref), 0);
+	fixture_free(f);
+}
+
 static void die_once_made(void *arg, struct client *c, unsigned point)
 {
 	(void)arg;
@@ -451,6 +476,7 @@ int main(void)
 		cmocka_unit_test(a_range_is_zeroed_and_reserved),
 		cmocka_unit_test(no_file_outgrows_the_pool),
 		cmocka_unit_test(other_objects_have_no_extent),
+		cmocka_unit_test(a_damaged_header_has_no_extent),
 		cmocka_unit_test(anybody_of_the_group_recovers_a_maker),
 		cmocka_unit_test(an_extent_has_the_mode_of_the_heap),
 		cmocka_unit_test(leaving_unmaps),
