@@ -24,7 +24,7 @@
 #define IDLE_MS 5	/* from the last close to the first look */
 #define IDLE_MAX_MS 25	/* between looks at a mapped inode, as long as they are few */
 #define IDLE_GRID_MS 10	/* where they are longer, some inodes are looked at together */
-#define IDLE_FEW 400	/* above this many, the pauses grow with their number: 5 % of a core at 2.4 us a look */
+#define IDLE_FEW 400	/* above this many, the pauses grow with their number: looks of 2.4 us take 5 % of a core */
 #define IDLE_LOOK_NS 2400ull	/* what one look takes, about, */
 #define IDLE_PASS_NS 10ull	/* and passing by */
 #define IDLE_BATCH 32	/* inodes looked at under one lock */

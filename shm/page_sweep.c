@@ -105,7 +105,7 @@ static void segment_close(struct client *c, uint32_t segment)
 		c->roots_segment = SEGMENT_NONE;
 }
 
-#define DUE_MOST 8u	/* segments that one call gives back when it has something else to do: 2 ms */
+#define DUE_MOST 8u	/* segments that one call gives back when it has something else to do: a quarter of a trim */
 
 /* Give back, of what is empty, all but so many segments, and but for a span that may stay; until so many have gone. */
 static uint32_t sweep(struct client *c, uint32_t idle_keep, int span_keep, uint32_t most)
