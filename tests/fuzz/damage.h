@@ -67,19 +67,35 @@ void damage_change(struct damage *d, const uint8_t *at);
 /* Nothing differs from the pool as it was made but the eight bytes of its heap at a multiple of eight, and they are word. */
 int damage_differs_only_at(const struct damage *d, uint64_t at, const char *word);
 
+/* What a user finds in a pool, by path. */
+#define DAMAGE_NAMES 64u
+struct damage_names {
+	unsigned count;
+	struct damage_name {
+		char path[64];
+		uint32_t kind;	/* enum cxlshm_kind */
+		uint64_t bytes;	/* as cxlshm_stat() says; of a directory 0 */
+	} name[DAMAGE_NAMES];
+};
+
+/* Join the pool in dir and walk its names, at most DAMAGE_NAMES.  0, or why it cannot be joined. */
+int damage_list(const char *dir, struct damage_names *names);
+
 struct damage_outcome {
 	int check_rc, repair_rc, again_rc;	/* of cxlshm_check(): plain, with REPAIR, plain */
 	uint64_t problems;	/* found first */
 	uint64_t beyond;	/* said by the repair to be left */
 	uint64_t left;	/* of a repair that said it left none: found behind it, or behind the use that followed */
-	int open_rc, join_rc;	/* of the damaged pool */
+	int open_rc, join_rc;	/* of who used it */
+	int list_rc;	/* damage_list() behind the repair */
 };
 
 /*
  * Check, repair and check the pool as it is, then use it.  how: 0 check and repair only; 1 use the damaged pool as
- * it is, without a repair; 2 both, with the use behind the repair.  Writes how far it came to *stage, if there is one.
+ * it is, without a repair; 2 both, with the use behind the repair.  Writes how far it came to *stage, if there is one, and what
+ * is found behind the repair to *names, if it is wanted.
  */
-void damage_try(struct damage *d, int how, struct damage_outcome *outcome, volatile uint32_t *stage);
+void damage_try(struct damage *d, int how, struct damage_outcome *outcome, volatile uint32_t *stage, struct damage_names *names);
 
 /* Open, join, walk the names, work with everything, recover the dead, leave. */
 void damage_use(const char *dir, struct damage_outcome *outcome);

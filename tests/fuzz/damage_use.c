@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Whatever fsck.cxlshm, a joining client and who recovers the dead would do with a pool, damaged or not.
+ * Whatever fsck.cxlshm, a joining client and who recovers the dead would do with a pool, damaged or not; and what a user
+ * finds in it by name.
  */
 #include <string.h>
 #include <sys/mman.h>
@@ -185,6 +186,42 @@ static void work_names(struct cxlshm_client *c)
 	(void)cxlshm_rmdir(c, 0, "dir");
 }
 
+static void list_names(struct cxlshm_client *c, cxlshm_ref dir, const char *path, struct damage_names *names, int depth)
+{
+	struct cxlshm_dirent entry;
+	uint64_t position = 0;
+	cxlshm_ref ref;
+
+	while (names->count < DAMAGE_NAMES && !cxlshm_readdir(c, dir, &position, &entry, &ref)) {
+		struct damage_name *name = &names->name[names->count];
+		struct cxlshm_stat st = {0};
+
+		snprintf(name->path, sizeof(name->path), "%.30s%s%.30s", path, *path ? "/" : "", entry.name);
+		name->kind = (uint32_t)cxlshm_kind(c, ref);
+		name->bytes = cxlshm_stat(c, ref, &st) ? UINT64_MAX : name->kind == CXLSHM_KIND_DIRECTORY ? 0 : st.size_bytes;
+		names->count++;
+		if (name->kind == CXLSHM_KIND_DIRECTORY && depth)
+			list_names(c, ref, name->path, names, depth - 1);
+		(void)cxlshm_release(c, ref);
+	}
+}
+
+int damage_list(const char *dir, struct damage_names *names)
+{
+	struct cxlshm_pool *pool;
+	struct cxlshm_client *c;
+	int rc = cxlshm_pool_open(dir, 0, &pool, NULL);
+
+	names->count = 0;
+	if (rc)
+		return rc;
+	rc = cxlshm_join(pool, "reader", 0, &c);
+	if (!rc)
+		list_names(c, 0, "", names, 4);
+	cxlshm_pool_close(pool);
+	return rc;
+}
+
 void damage_use(const char *dir, struct damage_outcome *outcome)
 {
 	struct cxlshm_client *a = NULL, *b = NULL;
@@ -243,7 +280,7 @@ static int check_once(struct damage *d, unsigned flags, uint64_t *left)
 	return rc;
 }
 
-void damage_try(struct damage *d, int how, struct damage_outcome *outcome, volatile uint32_t *stage)
+void damage_try(struct damage *d, int how, struct damage_outcome *outcome, volatile uint32_t *stage, struct damage_names *names)
 {
 	uint32_t none;
 	uint64_t left;
@@ -254,7 +291,10 @@ void damage_try(struct damage *d, int how, struct damage_outcome *outcome, volat
 		*stage = 4;
 		damage_use(d->dir, outcome);
 		*stage = 5;
-		check_once(d, CXLSHM_CHECK_REPAIR, &left);
+		outcome->repair_rc = check_once(d, CXLSHM_CHECK_REPAIR, &outcome->beyond);
+		outcome->left = 0;
+		if (!outcome->repair_rc && !outcome->beyond)
+			outcome->again_rc = check_once(d, 0, &outcome->left);
 		return;
 	}
 	*stage = 1;
@@ -265,6 +305,10 @@ void damage_try(struct damage *d, int how, struct damage_outcome *outcome, volat
 	outcome->again_rc = check_once(d, 0, &left);
 	if (!outcome->beyond)
 		outcome->left = left;
+	if (names) {
+		*stage = 14;
+		outcome->list_rc = damage_list(d->dir, names);
+	}
 	if (how == 2) {
 		*stage = 6;
 		damage_use(d->dir, outcome);

@@ -7,7 +7,9 @@
  * Changes 0 and 1 are a byte xored with 0xff and with 1; 2, 3, 4 and 5 are the 8-byte word set to 0, to all ones, to a
  * valid offset of another thing, and increased by one (the latter four on multiples of eight only).  Each damaged pool is
  * checked, repaired, checked and used; from the start again, used as it is and then repaired; and once more, served by the
- * daemon (where the build has one: FLIPS_DAEMON), which refuses it with -EUCLEAN or answers all that script.c asks.  mkfs
+ * daemon (where the build has one: FLIPS_DAEMON), which refuses it with -EUCLEAN or answers all that script.c asks.  Who
+ * opens and joins it damaged succeeds or is told -EUCLEAN; who does behind a repair succeeds, and finds each name, unless what
+ * was damaged holds objects.  mkfs
  * leaves it as it is without --force; with it, and behind --remove, the pool that it makes is clean.
  *
  * Workers run the cases; whoever dies or does not come to an end gives its case as a failure, with the line
@@ -56,6 +58,7 @@ struct totals {	/* shared */
 	uint64_t done, refused, found, repaired, beyond, harmless, unrepaired, crashes, hangs;
 	uint64_t served, not_served;	/* by the daemon */
 	uint64_t kept, anew, removed;	/* by mkfs */
+	uint64_t names_kept, names_lost;	/* pools that had all their names behind a repair, or not */
 	struct worker worker[WORKERS_MAX];
 };
 
@@ -76,10 +79,12 @@ static const struct flip found[] = {
 static struct flip *flips;
 static uint64_t flips_count, flips_room;
 static struct totals *totals;
+static struct damage_names sound[DAMAGE_IMAGES];	/* what a user finds in each undamaged pool, when it is recovered */
 static const char *const stages[] = {"between", "check", "repair", "check after repair", "use of the damaged pool",
 				     "repair after use", "use of the repaired pool", "check after use",
 				     "daemon on the damaged pool", "mkfs on the damaged pool", "mkfs --force on the damaged pool",
-				     "mkfs --remove of the damaged pool", "mkfs behind the removal", "check of the new pool"};
+				     "mkfs --remove of the damaged pool", "mkfs behind the removal", "check of the new pool",
+				     "names behind the repair"};
 
 static void add(uint32_t off, unsigned image, unsigned change)
 {
@@ -250,14 +255,74 @@ static void make_anew(struct damage *d, const struct flip *f, struct worker *w, 
 	count(remove ? &totals->removed : &totals->anew);
 }
 
+/* Names that the client who died was making or moving: of these recovery may do, or not have done, what it can still read. */
+static int in_flight(const char *path)
+{
+	static const char *const begin[] = {"made", "dir/many1", "dir/many2", "dir/inner", "inner"};
+
+	for (size_t i = 0; i < sizeof(begin) / sizeof(begin[0]); i++) {
+		size_t n = strlen(begin[i]);
+
+		if (!strncmp(path, begin[i], n) && (!path[n] || path[n] == '/'))
+			return 1;
+	}
+	return 0;
+}
+
+/* What holds no object takes none along: behind a repair, all that had a name has it, and is what it was. */
+static void compare_names(const struct damage *d, const struct flip *f, const struct damage_names *now, unsigned stage)
+{
+	static const char *const no_objects[] = {"superblock", "superblock copy", "shared", "hints", "slot", "exports", "eras",
+						 "roots"};
+	const struct damage_names *was = &sound[f->image];
+	struct name_of n = {.off = f->off, .what = "?"};
+	unsigned lost = 0;
+
+	damage_ranges(d, name_range, &n);
+	for (unsigned i = 0; i < was->count; i++) {
+		const struct damage_name *name = &was->name[i];
+		unsigned j;
+
+		for (j = 0; j < now->count; j++)
+			if (!strcmp(now->name[j].path, name->path) && now->name[j].kind == name->kind &&
+			    now->name[j].bytes == name->bytes)
+				break;
+		if (j < now->count)
+			continue;
+		lost++;
+		for (unsigned k = 0; k < sizeof(no_objects) / sizeof(no_objects[0]); k++)
+			if (!strcmp(n.what, no_objects[k]) && !in_flight(name->path))
+				wrong(d, f, name->path, -ENOENT, stage);
+	}
+	count(lost ? &totals->names_lost : &totals->names_kept);
+}
+
+/* A damaged pool is opened and joined, or said to be damaged; one of a format that nobody knows is said to be that. */
+static void judge_use(const struct damage *d, const struct flip *f, const struct damage_outcome *o, int repaired, unsigned stage)
+{
+	if (o->open_rc && (repaired || (o->open_rc != -EUCLEAN && o->open_rc != -ENOTSUP)))
+		wrong(d, f, "not opened", o->open_rc, stage);
+	else if (!o->open_rc && o->join_rc && (repaired || (o->join_rc != -EUCLEAN && o->join_rc != -EUSERS)))
+		wrong(d, f, "not joined", o->join_rc, stage);
+}
+
+static void judge_repair(const struct damage *d, const struct flip *f, const struct damage_outcome *o, unsigned stage)
+{
+	if (!o->repair_rc && (o->again_rc || o->left)) {
+		count(&totals->unrepaired);
+		failure(d, f, "problems behind a repair", stage);
+	}
+}
+
 static void run_one(struct damage *d, const struct flip *f, struct worker *w)
 {
 	struct damage_outcome o = {0};
+	struct damage_names names = {0};
 
 	damage_restore(d);
 	change_bytes(d, f);
 	make_over(d, f, w);
-	damage_try(d, 2, &o, &w->stage);
+	damage_try(d, 2, &o, &w->stage, &names);
 	w->beat++;
 	if (o.check_rc)
 		count(&totals->refused);
@@ -265,17 +330,23 @@ static void run_one(struct damage *d, const struct flip *f, struct worker *w)
 		count(&totals->harmless);
 	else
 		count(&totals->found);
-	if (!o.repair_rc && (o.again_rc || o.left)) {
-		count(&totals->unrepaired);
-		failure(d, f, "problems behind a repair", w->stage);
-	} else if (!o.repair_rc && o.beyond) {
+	judge_repair(d, f, &o, w->stage);
+	if (!o.repair_rc && o.beyond)
 		count(&totals->beyond);
-	} else if (!o.check_rc && o.problems) {
+	else if (!o.repair_rc && !o.again_rc && !o.left && !o.check_rc && o.problems)
 		count(&totals->repaired);
+	if (!o.repair_rc && !o.beyond) {
+		judge_use(d, f, &o, 1, w->stage);
+		if (o.list_rc)
+			wrong(d, f, "not listed", o.list_rc, w->stage);
+		else
+			compare_names(d, f, &names, w->stage);
 	}
 	damage_restore(d);
 	change_bytes(d, f);
-	damage_try(d, 1, &o, &w->stage);
+	damage_try(d, 1, &o, &w->stage, NULL);
+	judge_use(d, f, &o, 0, w->stage);
+	judge_repair(d, f, &o, w->stage);
 	serve(d, f, w);
 	make_anew(d, f, w, 0);
 	if ((f->off ^ f->change) % 4 == 1)	/* the same calls, nearly */
@@ -469,6 +540,13 @@ int main(int argc, char **argv)
 				damage_clone(&pools[j * DAMAGE_IMAGES + image], &pools[image]);
 			else
 				damage_make(&pools[image], image);
+	for (unsigned image = 0; image < DAMAGE_IMAGES; image++) {
+		struct damage_outcome o = {0};
+
+		damage_try(&pools[image], 0, &o, NULL, &sound[image]);
+		MUST(o.repair_rc || o.left || o.list_rc || sound[image].count < 20);
+		damage_restore(&pools[image]);
+	}
 	for (unsigned image = 0; image < DAMAGE_IMAGES; image++)
 		if (image_only == UINT16_MAX || image == image_only)
 			damage_ranges(&pools[image], add_range, &pools[image]);
@@ -486,6 +564,8 @@ int main(int argc, char **argv)
 	if (totals->served || totals->not_served)
 		printf("flips: daemon: %llu served, %llu refused as damaged\n", (unsigned long long)totals->served,
 		       (unsigned long long)totals->not_served);
+	printf("flips: names: all there behind %llu repairs, some lost with what was damaged behind %llu\n",
+	       (unsigned long long)totals->names_kept, (unsigned long long)totals->names_lost);
 	printf("flips: mkfs: %llu left as they were, %llu made anew, %llu removed\n", (unsigned long long)totals->kept,
 	       (unsigned long long)totals->anew, (unsigned long long)totals->removed);
 	printf("flips: %llu of %llu cases, %llu refused, %llu found, %llu repaired, %llu beyond repair and said so, %llu harmless, "
@@ -497,6 +577,11 @@ int main(int argc, char **argv)
 	/* A checker that finds nothing, or a daemon that serves nothing, was not tried. */
 	if (!(totals->found + totals->refused) || (DAEMON && !totals->served)) {
 		printf("flips: FAILED: no damage was %s\n", totals->found + totals->refused ? "served" : "found or refused");
+		return 1;
+	}
+	/* A repair that empties the pool mends it, too.  Of all cases about one in twelve damages an object or its page so that it goes. */
+	if (totals->done >= 500 && totals->names_kept < 4 * totals->names_lost) {
+		printf("flips: FAILED: too many repairs lost names\n");
 		return 1;
 	}
 	return totals->crashes || totals->hangs || totals->unrepaired || !totals->done;

@@ -41,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		damage_restore(d);
 		for (size_t i = 0; i < CHANGES_MAX && 1 + DAMAGE_CHANGE_BYTES * (i + 1) <= size; i++)
 			damage_change(d, data + 1 + DAMAGE_CHANGE_BYTES * i);
-		damage_try(d, how, &outcome, NULL);
+		damage_try(d, how, &outcome, NULL, NULL);
 		MUST(how == 2 && !outcome.repair_rc && (outcome.again_rc || outcome.left));	/* a repair that was none */
 	}
 	return 0;
