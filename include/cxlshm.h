@@ -456,7 +456,8 @@ int cxlshm_rmdir(struct cxlshm_client *client, cxlshm_ref dir, const char *path)
  * hexadecimal (+ "." + a number if need be).
  * An empty directory that is to be replaced takes no new names meanwhile (-ENOENT), also if it is not replaced in the end.
  * Threads: renaming a directory waits for another such rename, if its caller lives.
- * Crash: completed by recovery once the new name shows, or taken back if the old one was taken meanwhile.
+ * Crash: completed by recovery once the new name shows, or taken back if the old one was taken meanwhile.  Recovery has no
+ * memory to make room for a name with: of the three above it may pass over one that is free.
  */
 int cxlshm_rename(struct cxlshm_client *client, cxlshm_ref old_dir, const char *old_path,
 		  cxlshm_ref new_dir, const char *new_path, unsigned flags);

@@ -8,7 +8,8 @@
  *
  * If the new entry is not there either, what a plain rename replaced stays replaced.  What an exchange displaced must not go
  * for that: it gets the old name if that is free, or its own again if that is free, or one that nobody has.  The last needs
- * no memory, so recovery can do it, too: the other entry is private yet, and has room.
+ * no memory, so recovery can do it, too: the other entry is private yet, and has room.  A free name whose place takes a new
+ * node, for another name's entry is there, recovery passes over.
  *
  * Entries are compared by offset: the client holds them, so the offset stands for no other.
  */

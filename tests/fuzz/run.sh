@@ -7,7 +7,7 @@
 #
 # Short: every file of the corpus, then N (20) seconds of new inputs a target.  --long: an hour a target.  A finding is an
 # input that crashes, hangs for 20 s, leaks, or that a sanitizer reports; it is left in $CXLSHM_FUZZ_FOUND (default: the
-# present folder's fuzz-found/) with the command that replays it.  Once mended it belongs into corpus/TARGET/.
+# present folder's fuzz-found/), and the command that replays it has it whole.  Once mended it belongs into corpus/TARGET/.
 # Each minute it prints where the fuzzer is, and last `fuzz TARGET: N executions, N findings`.
 # Status: 0, 1 findings, or a target that ran nothing, 77 no clang or no libFuzzer here.
 set -u
@@ -44,7 +44,11 @@ flags=(-std=gnu11 -O1 -g -D_GNU_SOURCE -DCXLSHM_CRASH_POINTS -fno-strict-aliasin
 	-I"$source/include" -I"${CXLSHM_FUZZ_SHM:-$source/shm}" -I"$source/fs" -I"$source/mount-helper" -I"$here")
 echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return d && n > 1u << 30; }' >"$work/probe.c"
 command -v clang >/dev/null && clang -fsanitize=fuzzer,address "$work/probe.c" -o "$work/probe" 2>/dev/null ||
-	{ echo "SKIP: no clang with libFuzzer (Debian: clang libclang-rt-dev)"; exit 77; }
+	{
+		echo "SKIP: no clang with libFuzzer (Debian: clang libclang-rt-dev)"
+		[ "${CXLSHM_REQUIRE_FUSE:-0}" != 1 ] || { echo "FAILED: CXLSHM_REQUIRE_FUSE=1 does not let it be skipped"; exit 1; }
+		exit 77
+	}
 
 compile() { # compile FOLDER FILE...: an object each, two at a time, unless they are there
 	local file folder=$work/$1; shift
@@ -115,7 +119,12 @@ for target in $targets; do
 	if [ $rc != 0 ]; then
 		grep -vE '^#[0-9]+[[:space:]]+(NEW|REDUCE|pulse|RELOAD)' "$work/log" | tail -n 60
 		input=$(sed -n 's/.*Test unit written to //p' "$work/log" | tail -n 1)
-		echo "replay: tests/fuzz/run.sh --replay $target ${input:-?}"
+		# Whole, for the folder it lies in may be gone by the time that this is read.
+		if [ -f "$input" ]; then
+			echo "replay: base64 -d <<<$(base64 -w 0 "$input") >/tmp/fuzz-input && tests/fuzz/run.sh --replay $target /tmp/fuzz-input"
+		else
+			echo "replay: there is no input; tests/fuzz/run.sh $target fails again?"
+		fi
 		failed=1
 	fi
 	echo "fuzz $target: ${runs:-0} executions, $((rc != 0)) findings"

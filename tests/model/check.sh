@@ -16,10 +16,15 @@ quick) memory_mib=3000 ;;
 full) memory_mib=8000 ;;
 *) echo "usage: check.sh [quick|full]" >&2; exit 2 ;;
 esac
-command -v spin >/dev/null || { echo "model: skipped, spin is not installed (Debian: apt-get install spin)"; exit 77; }
+skip() { # where nothing may be skipped, it has failed
+	echo "model: skipped, $1"
+	[ "${CXLSHM_REQUIRE_FUSE:-0}" != 1 ] || { echo "model: FAILED: CXLSHM_REQUIRE_FUSE=1 does not let it be skipped"; exit 1; }
+	exit 77
+}
+command -v spin >/dev/null || skip "spin is not installed (Debian: apt-get install spin)"
 compiler=${CC:-gcc}
 for tool in gcc $compiler; do	# spin itself preprocesses with gcc
-	command -v "$tool" >/dev/null || { echo "model: skipped, $tool is not installed"; exit 77; }
+	command -v "$tool" >/dev/null || skip "$tool is not installed"
 done
 
 models=$(cd "$(dirname "$0")" && pwd) || exit 1
