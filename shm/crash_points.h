@@ -12,6 +12,7 @@
 	X(redo, filled)                                                                            \
 	X(redo, sealed)                                                                            \
 	X(era, published)                                                                          \
+	X(era, store_published)                                                                    \
 	X(era, bumped)                                                                             \
 	X(client, locked)                                                                          \
 	X(client, reserved)                                                                        \
@@ -24,6 +25,7 @@
 	X(segment, reserved)                                                                       \
 	X(segment, state_set)                                                                      \
 	X(segment, opened)                                                                         \
+	X(segment, span_opened)                                                                    \
 	X(segment, adopted)                                                                        \
 	X(segment, closing)                                                                        \
 	X(segment, punched)                                                                        \
@@ -60,6 +62,7 @@
 	X(page, pop_scrubbed)                                                                      \
 	X(page, pop_freed)                                                                         \
 	X(page, popped)                                                                            \
+	X(page, push_unlisted)                                                                     \
 	X(alloc, rooted)                                                                           \
 	X(alloc, live)                                                                             \
 	X(alloc, freed)                                                                            \
@@ -73,6 +76,7 @@
 	X(ref, detach_counted)                                                                     \
 	X(ref, detach_phase)                                                                       \
 	X(ref, detach_cleared)                                                                     \
+	X(ref, row_freed)                                                                          \
 	X(ref, bury_linked)                                                                        \
 	X(ref, bury_topped)                                                                        \
 	X(ref, bury_cleared)                                                                       \
@@ -105,7 +109,8 @@
 	X(queue, receive_moved)                                                                    \
 	X(queue, receive_helped)                                                                   \
 	X(queue, role_taken)                                                                       \
-	X(queue, role_settled)                                                                     \
+	X(queue, sender_settled)                                                                   \
+	X(queue, receiver_settled)                                                                 \
 	X(queue, send_begun)                                                                       \
 	X(queue, send_stored)                                                                      \
 	X(queue, receive_begun)                                                                    \

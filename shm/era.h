@@ -58,7 +58,7 @@ static inline int era_cas(struct client *c, struct a128 *word, struct stamped ol
 static inline void era_store_if(struct client *c, struct a128 *word, uint64_t old_stamp, uint64_t value, int host)
 {
 	era_publish(c, old_stamp, host);
-	CRASH_POINT(c, era, published);
+	CRASH_POINT(c, era, store_published);
 	a128_store_release(word, (struct stamped){value, era_stamp(c)});
 	persist_if(host, word, sizeof(*word));
 }

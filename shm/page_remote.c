@@ -65,7 +65,7 @@ void page_apply_push(struct client *c, const struct redo_fmt *r)
 {
 	a64_store_release(&c->slot->dead_top, r->next);
 	persist(c->pool, &c->slot->dead_top, 8);
-	CRASH_POINT(c, page, popped);
+	CRASH_POINT(c, page, push_unlisted);
 }
 
 static void push_remote(struct client *c, uint32_t segment, uint64_t block, uint64_t next_dead)

@@ -233,7 +233,7 @@ static void settle_sender(struct client *c, const struct queue *queue)
 		return;
 	a64_store_release(&queue->q->tail, tail - 1);
 	persist(c->pool, &queue->q->tail, sizeof(queue->q->tail));
-	CRASH_POINT(c, queue, role_settled);
+	CRASH_POINT(c, queue, sender_settled);
 }
 
 /*
@@ -249,7 +249,7 @@ static void settle_receiver(struct client *c, const struct queue *queue)
 		return;
 	a64_store_release(&queue->q->head, head - 1);
 	persist(c->pool, &queue->q->head, sizeof(queue->q->head));
-	CRASH_POINT(c, queue, role_settled);
+	CRASH_POINT(c, queue, receiver_settled);
 }
 
 /* Is the client of this role, in the incarnation that took it, still in its slot? */

@@ -220,7 +220,7 @@ static void __attribute__((cold, noinline)) detach_refused(struct client *c, str
 HOT void free_row(struct client *c, struct root_fmt *row)
 {
 	root_give(c, row);
-	CRASH_POINT(c, ref, detach_cleared);
+	CRASH_POINT(c, ref, row_freed);
 }
 
 /* 1 if the slot was a row and is a free one now (row is NULL in host mode, which writes back what it clears). */

@@ -551,7 +551,7 @@ static int span_take(struct client *c, uint32_t first, uint32_t count)
 		return rc;
 	}
 	set_state(c, first, SEGMENT_OWNED);
-	CRASH_POINT(c, segment, opened);
+	CRASH_POINT(c, segment, span_opened);
 	return 0;
 }
 

@@ -10,7 +10,8 @@
  * full recovery; that recovery passes M points; for each r in 1..M: restore the state right after the first death, let a
  * recovering child be killed at its r-th point, recover once more (in this process, which has the neighbour), check.
  * The neighbour works on what the dead worked on: between a death and its recovery, and at the points of that recovery; only
- * the recovery that says which M points there are has none, for what it passes must be the same when it is replayed.
+ * the recovery that says which M points there are has none, for what it passes must be the same when it is replayed.  Then
+ * once more with a round of the neighbour's before that recovery begins.
  * --long does all of that, at up to 16 passages of a point in one recovery.  Otherwise second deaths are tried once for
  * each distinct pair of points; --quick dies at the first two passages of each point, and a second time once at each point
  * of recovery.  CXLSHM_TEST_LENGTH (quick, long) says the same.  --seed: other hashes of names, so directories of other shapes.
@@ -27,6 +28,7 @@
 #include "check.h"
 #include "crash.h"
 #include "host.h"
+#include "meanwhile.h"
 #include "neighbour.h"
 #include "snapshot.h"
 
@@ -34,6 +36,8 @@
 #define JOBS_MAX 64
 #define PROGRESS_SECONDS 60
 #define HANG_SECONDS 120	/* for one death, some milliseconds: then something turns in a circle, and SIGALRM ends it */
+#define MAY_SITES_MAX 512
+#define BEHIND 1000000u	/* + r: the r-th point of a recovery that begins behind a round of the neighbour */
 #define PASSAGES_MAX 16	/* of one point in one recovery: that of 270 references comes to the same steps 270 times */
 
 struct trace {	/* shared with the children */
@@ -53,6 +57,7 @@ struct totals {	/* shared by the workers */
 	uint64_t first_deaths, second_deaths, failures, rounds;
 	uint8_t reached[CRASH_POINT_COUNT];	/* died at */
 	uint8_t reached_in_recovery[CRASH_POINT_COUNT];
+	uint8_t succeeded[MAY_SITES_MAX];	/* of the neighbour's calls that may be refused */
 	struct at at[JOBS_MAX];	/* what each worker is doing, for when it dies over it */
 };
 
@@ -68,6 +73,7 @@ struct run {
 };
 
 static uint64_t random_state;
+extern struct may_site __start_may_sites[], __stop_may_sites[];	/* the linker's */
 
 static double seconds(void)
 {
@@ -218,7 +224,7 @@ static void fail(struct run *run, uint32_t h, uint8_t hp, uint32_t r, uint8_t rp
 	__atomic_fetch_add(&run->totals->failures, 1, __ATOMIC_RELAXED);
 	printf("FAILED %s: death %u at %s", run->scenario->name, h, point_name(hp));
 	if (r)
-		printf(", then %u of recovery at %s", r, point_name(rp));
+		printf(", then %u of recovery%s at %s", r % BEHIND, r > BEHIND ? " behind the neighbour" : "", point_name(rp));
 	printf(": %s\n", what);
 	for (unsigned i = 0; f && i < f->count && i < 4; i++)
 		printf("    %s\n", f->text[i]);
@@ -266,23 +272,47 @@ static void recover_here(struct run *run, int before, uint32_t h, uint8_t hp, ui
 	alarm(0);
 }
 
+/* How many points a recovery in a child passes, and which; -1: it failed. */
+static int64_t recovery_passes(struct run *run, uint8_t *passed)
+{
+	if (in_child(run, 1, 0))
+		return -1;
+	REQUIRE(run->trace->hits < TRACE_MAX);
+	memcpy(passed, run->trace->point, run->trace->hits);
+	return run->trace->hits;
+}
+
+/* From the snapshot: who recovers dies at its r-th point, and is recovered in turn. */
+static void die_again(struct run *run, const struct snapshot *from, uint32_t h, uint8_t hp, uint32_t r, uint8_t rp,
+		      unsigned loss)
+{
+	run->at->r = r;
+	snapshot_restore(&run->stage, from);
+	host_begin(internal(run->stage.pool));
+	if (in_child(run, 1, r % BEHIND) != 1) {
+		fail(run, h, hp, r, rp, "was not reached again", NULL);
+		return;
+	}
+	host_lose(internal(run->stage.pool), loss, h + r);
+	run->totals->reached_in_recovery[rp] = 1;
+	__atomic_fetch_add(&run->totals->second_deaths, 1, __ATOMIC_RELAXED);
+	/* Here, beside the neighbour, as any client that joins does it: a child more for each would take twice as long. */
+	recover_here(run, (h + r) & 1, h, hp, r, rp);
+}
+
 static void second_deaths(struct run *run, struct snapshot *dead, uint32_t h, uint8_t hp, uint32_t only,
 			  uint8_t (*tried)[CRASH_POINT_COUNT], unsigned loss)
 {
 	static uint8_t passed[TRACE_MAX];
 	uint32_t passages[CRASH_POINT_COUNT] = {0};
-	uint32_t count;
-	int rc;
+	int64_t count;
 
 	snapshot_take(&run->stage, dead);
-	rc = in_child(run, 1, 0);
-	if (rc) {
+	count = recovery_passes(run, passed);
+	if (count < 0) {
 		fail(run, h, hp, 0, 0, "recovery failed", NULL);
 		return;
 	}
-	count = run->trace->hits;
-	REQUIRE(count < TRACE_MAX);
-	memcpy(passed, run->trace->point, count);
 	verify(run, h, hp, 0, 0);
 	/* Before it as well, the neighbour may recover the dead itself, and then there is no point left to work at. */
 	for (int before = 0; run->scenario->meanwhile && before < 2; before++) {
@@ -297,36 +327,60 @@ static void second_deaths(struct run *run, struct snapshot *dead, uint32_t h, ui
 		if (only ? r != only : run->full ? passages[rp] > PASSAGES_MAX : *done)
 			continue;
 		*done = 1;
-		run->at->r = r;
-		snapshot_restore(&run->stage, dead);
-		host_begin(internal(run->stage.pool));
-		if (in_child(run, 1, r) != 1) {
-			fail(run, h, hp, r, rp, "was not reached again", NULL);
+		die_again(run, dead, h, hp, r, rp, loss);
+	}
+}
+
+/*
+ * The neighbour works on what the dead left, and only then somebody begins to recover them, and dies over it: once for each
+ * pair of points.  That recovery may pass other points than one without the neighbour, so they are counted anew.
+ */
+static void second_deaths_behind(struct run *run, const struct snapshot *dead, struct snapshot *worked, uint32_t h, uint8_t hp,
+				 uint32_t only, uint8_t (*tried)[CRASH_POINT_COUNT], unsigned loss)
+{
+	static uint8_t passed[TRACE_MAX];
+	int64_t count;
+
+	if (!run->scenario->meanwhile || (only && only < BEHIND))
+		return;
+	snapshot_restore(&run->stage, dead);
+	neighbour_begin(&run->neighbour, &run->stage, run->scenario, h);
+	neighbour_work(&run->neighbour);
+	snapshot_take(&run->stage, worked);
+	host_begin(internal(run->stage.pool));
+	count = recovery_passes(run, passed);
+	if (count < 0) {
+		fail(run, h, hp, 0, 0, "recovery behind the neighbour failed", NULL);
+		return;
+	}
+	for (uint32_t r = 1; r <= count; r++) {
+		uint8_t rp = passed[r - 1];
+		uint8_t *done = &tried[run->quick ? 0 : hp][rp];
+
+		if (only ? BEHIND + r != only : *done)
 			continue;
-		}
-		host_lose(internal(run->stage.pool), loss, h + r);
-		run->totals->reached_in_recovery[rp] = 1;
-		__atomic_fetch_add(&run->totals->second_deaths, 1, __ATOMIC_RELAXED);
-		/* Here, beside the neighbour, as any client that joins does it: a child more for each would take twice as long. */
-		recover_here(run, (h + r) & 1, h, hp, r, rp);
+		*done = 1;
+		die_again(run, worked, h, hp, BEHIND + r, rp, loss);
 	}
 }
 
 static void run_scenario(struct run *run, uint32_t only_h, uint32_t only_r)
 {
 	static uint8_t tried[HOST_LOSSES][CRASH_POINT_COUNT][CRASH_POINT_COUNT];
+	static uint8_t tried_behind[HOST_LOSSES][CRASH_POINT_COUNT][CRASH_POINT_COUNT];
 	uint32_t passages[CRASH_POINT_COUNT] = {0};
 	const struct scenario *scenario = run->scenario;
 	struct cxlshm_pool_options options = {
 		.size_bytes = scenario->pool_bytes, .client_slots = 8, .failure_domain = HOST_DOMAIN,
 		.uid = (uid_t)-1, .gid = (gid_t)-1};
-	struct snapshot start, dead;
+	struct snapshot start, dead, worked;
 	struct cxlshm_error error;
 	double said = seconds();
 	uint8_t *passed;
 	uint32_t count;
 
 	memset(tried, 0, sizeof(tried));
+	memset(tried_behind, 0, sizeof(tried_behind));
 	snprintf(run->dir, sizeof(run->dir), "/dev/shm/cxlshm-crash-%d-%s", (int)getpid(), scenario->name);
 	MUST(mkdir(run->dir, 0700));
 	if (cxlshm_pool_create(run->dir, &options, &error)) {
@@ -342,8 +396,9 @@ static void run_scenario(struct run *run, uint32_t only_h, uint32_t only_r)
 		scenario->prepare(&run->stage);
 	start.heap = malloc(internal(run->stage.pool)->heap_bytes);
 	dead.heap = malloc(internal(run->stage.pool)->heap_bytes);
+	worked.heap = malloc(internal(run->stage.pool)->heap_bytes);
 	passed = malloc(TRACE_MAX);
-	REQUIRE(start.heap && dead.heap && passed);
+	REQUIRE(start.heap && dead.heap && worked.heap && passed);
 	snapshot_take(&run->stage, &start);
 	host_begin(internal(run->stage.pool));
 
@@ -377,12 +432,14 @@ static void run_scenario(struct run *run, uint32_t only_h, uint32_t only_r)
 			__atomic_fetch_add(&run->totals->first_deaths, 1, __ATOMIC_RELAXED);
 			host_lose(internal(run->stage.pool), loss, h);
 			second_deaths(run, &dead, h, hp, only_r, tried[loss], loss);
+			second_deaths_behind(run, &dead, &worked, h, hp, only_r, tried_behind[loss], loss);
 		}
 	}
 	snapshot_restore(&run->stage, &start);
 out:
 	free(start.heap);
 	free(dead.heap);
+	free(worked.heap);
 	free(passed);
 	munmap(run->stage.told, STAGE_TOLD * sizeof(*run->stage.told));
 	cxlshm_pool_close(run->stage.pool);
@@ -391,6 +448,27 @@ out:
 }
 
 /* ---- all of them ---- */
+
+static void note_sites(struct totals *totals)
+{
+	REQUIRE(__stop_may_sites - __start_may_sites < MAY_SITES_MAX);
+	for (const struct may_site *site = __start_may_sites; site < __stop_may_sites; site++)
+		if (site->succeeded)
+			totals->succeeded[site - __start_may_sites] = 1;
+}
+
+/* A neighbour whose every call is refused gets through any round, and has shown nothing.  (Short forms make too few rounds.) */
+static unsigned say_refused(const struct totals *totals)
+{
+	unsigned refused = 0;
+
+	for (const struct may_site *site = __start_may_sites; site < __stop_may_sites; site++)
+		if (!totals->succeeded[site - __start_may_sites]) {
+			refused++;
+			printf("FAILED: never succeeded beside the dead: %s:%u: %s\n", site->file, site->line, site->call);
+		}
+	return refused;
+}
 
 static const struct scenario *const sets[] = {refs_scenarios, names_scenarios, queue_scenarios};
 
@@ -405,7 +483,7 @@ static const struct scenario *scenario_at(unsigned index)
 
 int main(int argc, char **argv)
 {
-	unsigned jobs = 2, missing = 0, missing_recovery = 0;
+	unsigned jobs = 2, missing = 0, missing_recovery = 0, refused;
 	const char *only = NULL;
 	uint32_t only_h = 0, only_r = 0;
 	uint64_t seed = 0;
@@ -482,6 +560,7 @@ int main(int argc, char **argv)
 			run_scenario(&run, only_h, only_r);
 			printf("%-24s %s  %.1f s\n", scenario->name, totals->failures == before ? "ok" : "FAILED",
 			       seconds() - from);
+			note_sites(totals);
 			munmap(run.trace, sizeof(*run.trace));
 		}
 	}
@@ -502,6 +581,7 @@ int main(int argc, char **argv)
 		}
 		missing_recovery += !totals->reached_in_recovery[p];
 	}
+	refused = only || quick ? 0 : say_refused(totals);
 	printf("crash: %u points listed, %u reached, %u of them inside recovery, %llu deaths, %llu second deaths, "
 	       "%llu failures, %.0f s, %llu rounds of the neighbour\n",
 	       (unsigned)CRASH_POINT_COUNT, (unsigned)CRASH_POINT_COUNT - missing,
@@ -513,5 +593,5 @@ int main(int argc, char **argv)
 		printf("FAILED: %s has no such death, or is no scenario (--list)\n", only);
 		return 1;
 	}
-	return totals->failures || (!only && missing) ? 1 : 0;
+	return totals->failures || (!only && missing) || refused ? 1 : 0;
 }

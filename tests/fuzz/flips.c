@@ -269,11 +269,26 @@ static int in_flight(const char *path)
 	return 0;
 }
 
-/* What holds no object takes none along: behind a repair, all that had a name has it, and is what it was. */
+/*
+ * What holds no object takes none along: behind a repair, all that had a name has it, and is what it was.  But where somebody
+ * died, what is damaged in a slot may name an object that the dead had nothing to do with, and recovery drops that reference.
+ */
+static int takes_none(const char *what, unsigned image)
+{
+	static const char *const always[] = {"superblock", "superblock copy", "shared", "hints", "eras"};
+	static const char *const of_slots[] = {"slot", "exports", "roots"};
+
+	for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
+		if (!strcmp(what, always[i]))
+			return 1;
+	for (size_t i = 0; !image && i < sizeof(of_slots) / sizeof(of_slots[0]); i++)
+		if (!strcmp(what, of_slots[i]))
+			return 1;
+	return 0;
+}
+
 static void compare_names(const struct damage *d, const struct flip *f, const struct damage_names *now, unsigned stage)
 {
-	static const char *const no_objects[] = {"superblock", "superblock copy", "shared", "hints", "slot", "exports", "eras",
-						 "roots"};
 	const struct damage_names *was = &sound[f->image];
 	struct name_of n = {.off = f->off, .what = "?"};
 	unsigned lost = 0;
@@ -290,9 +305,8 @@ static void compare_names(const struct damage *d, const struct flip *f, const st
 		if (j < now->count)
 			continue;
 		lost++;
-		for (unsigned k = 0; k < sizeof(no_objects) / sizeof(no_objects[0]); k++)
-			if (!strcmp(n.what, no_objects[k]) && !in_flight(name->path))
-				wrong(d, f, name->path, -ENOENT, stage);
+		if (takes_none(n.what, f->image) && !in_flight(name->path))
+			wrong(d, f, name->path, -ENOENT, stage);
 	}
 	count(lost ? &totals->names_lost : &totals->names_kept);
 }

@@ -179,7 +179,7 @@ def listed_points(root):
 
 
 def crash_points_listed_and_used(root):
-    """Every CRASH_POINT(client, module, name) is in shm/crash_points.h once, and the other way round."""
+    """Every CRASH_POINT(client, module, name) is in shm/crash_points.h, each listed point stands at one place, and only one."""
     listed = listed_points(root)
     if not listed:
         yield "shm/crash_points.h lists no point"
@@ -201,6 +201,8 @@ def crash_points_listed_and_used(root):
                 yield f"{path.relative_to(root)}:{number}: CRASH_POINT takes a client, a module and a name"
             elif point not in names:
                 yield f"{path.relative_to(root)}:{number}: {point[0]}, {point[1]} is not in crash_points.h"
+            elif point in used:
+                yield f"{path.relative_to(root)}:{number}: {point[0]}, {point[1]} stands elsewhere, too: one of them might never be reached"
             used.add(point)
     for point, number in names.items():
         if point not in used:
@@ -404,7 +406,8 @@ BAD_TREES = {
     "raw_in_one_place": ({"shm/era.c": "w.raw = 1; p->raw = 2;\n"}, 1),
     "crash_points_listed_and_used": ({
         "shm/crash_points.h": "#define CRASH_POINTS(X) \\\n\tX(ref, old) \\\nX(era, twice)\nX(era, twice)\n",
-        "shm/ref.c": "CRASH_POINT(c, ref, unlisted);\n"}, 3),
+        "shm/ref.c": "CRASH_POINT(c, ref, unlisted);\n",
+        "shm/era.c": "CRASH_POINT(c, era, twice);\nCRASH_POINT(c, era, twice);\n"}, 4),
     "no_struct_typedefs": ({"shm/era.h": "typedef struct era { int x; } era;\ntypedef int my_t;\n"}, 2),
     "no_shm_names": ({"shm/era.h": "int shm_era(void);\n#define SHM_ERA 1\nint fd = shm_open(0);\n"}, 2),
     "header_is_cxx_safe": ({"include/cxlshm.h": "int new;\n"}, 1),

@@ -155,13 +155,13 @@ static int consume_numbers(int who, struct cxlshm_client *c, cxlshm_ref q)
 static const unsigned send_points[] = {
 	CRASH_queue_send_swapped, CRASH_queue_send_moved, CRASH_queue_role_taken, CRASH_queue_send_begun,
 	CRASH_queue_send_stored, CRASH_queue_wake_cleared, CRASH_cell_exchange_swapped, CRASH_cell_exchange_rooted,
-	CRASH_redo_sealed, CRASH_era_published, CRASH_era_bumped, CRASH_ref_exposed,
+	CRASH_redo_sealed, CRASH_era_published, CRASH_era_store_published, CRASH_era_bumped, CRASH_ref_exposed,
 };
 
 static const unsigned receive_points[] = {
 	CRASH_queue_receive_swapped, CRASH_queue_receive_moved, CRASH_queue_role_taken, CRASH_queue_receive_begun,
 	CRASH_queue_receive_stored, CRASH_queue_wake_cleared, CRASH_cell_exchange_swapped,
-	CRASH_cell_exchange_rooted, CRASH_redo_sealed, CRASH_era_published, CRASH_era_bumped,
+	CRASH_cell_exchange_rooted, CRASH_redo_sealed, CRASH_era_published, CRASH_era_store_published, CRASH_era_bumped,
 	CRASH_ref_detach_counted,
 };
 
