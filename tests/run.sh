@@ -6,7 +6,7 @@
 #
 #   style unit crash sched model fuzz faults e2e soak   suites of the ordinary build (gcc, release)
 #   clang                             built with clang: unit
-#   asan                              built with ASan and UBSan: unit, crash, the cases of fuzz, and e2e with that daemon
+#   asan                              built with ASan and UBSan: unit, crash, the cases of fuzz, flips, and e2e with that daemon
 #   tsan                              built with TSan: unit, clients as threads, and e2e with one daemon of many threads
 #   plain                             built as users get it, without crash points, and installed
 #
@@ -228,7 +228,7 @@ if want asan; then
 		tests asan-crash asan 600 4 crash_points
 		tests asan-e2e asan 900 4 mount-helper mount-errors mount-options control-tree enospc native-file native-heap \
 			death-daemon fsx-two posix-rename posix-data posix-directories posix-xattr pool-mkfs
-		tests asan-fuzz asan 300 4 pool-cases request-cases request-corners
+		tests asan-fuzz asan 300 4 pool-cases option-cases request-cases request-corners flips
 		reports asan asan
 		reports asan ubsan
 	fi

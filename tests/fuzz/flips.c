@@ -575,6 +575,7 @@ int main(int argc, char **argv)
 	supervise(pools, jobs, limit > 0 ? from + limit : 0);
 	for (unsigned j = 0; j < jobs * DAMAGE_IMAGES; j++)
 		damage_free(&pools[j]);
+	free(pools);
 	if (totals->served || totals->not_served)
 		printf("flips: daemon: %llu served, %llu refused as damaged\n", (unsigned long long)totals->served,
 		       (unsigned long long)totals->not_served);

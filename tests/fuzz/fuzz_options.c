@@ -10,9 +10,23 @@
 #include <getopt.h>
 
 #define CXLSHM_VERSION "fuzz"
+#include <errno.h>
+#include <sched.h>
+
+/* The fuzzer stays in its namespace.  The program would end here; it goes on, without that descriptor. */
+static int no_setns(int fd, int kind)
+{
+	(void)kind;
+	close(fd);
+	errno = EPERM;
+	return -1;
+}
+
 #define main mount_cxlshm_main
+#define setns no_setns
 int mount_cxlshm_main(int argc, char **argv);
 #include "mount.cxlshm.c"
+#undef setns
 #undef main
 
 #define ARGUMENTS_MAX 24
@@ -59,14 +73,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	argc = split(data, size, copy, argv);
 	optind = 0;
-	for (int i = 1; i < argc; i++)
-		if (strstr(argv[i], "N"))	/* would change the namespace of the fuzzer */
-			goto out;
 	status = parse(argc, argv, &request);
 	if (status < 0 && (!request.source || !request.target || !request.options))
 		abort();
 	free(request.options);
-out:
 	free(copy);
 	return 0;
 }
