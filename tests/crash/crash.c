@@ -214,8 +214,8 @@ static const char *point_name(uint8_t point)
 
 static void say_replay(const struct totals *totals, const char *scenario, uint32_t h, uint32_t r)
 {
-	printf("    replay: %s --seed %llu --replay %s:%u:%u\n", HOST_LOSSES > 1 ? "crash-host" : "crash",
-	       (unsigned long long)totals->seed, scenario, h, r);
+	printf("    replay: %s --seed %llu --replay %s:%u:%u\n", program_invocation_name, (unsigned long long)totals->seed,
+	       scenario, h, r);
 }
 
 static void fail(struct run *run, uint32_t h, uint8_t hp, uint32_t r, uint8_t rp, const char *what,

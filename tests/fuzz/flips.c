@@ -160,9 +160,9 @@ static void failure(const struct damage *d, const struct flip *f, const char *ho
 
 	damage_ranges(d, name_range, &n);
 	if (totals->crashes + totals->hangs + totals->unrepaired <= FAILURES_SHOWN)
-		printf("FAILED %s in %s: image %u (%s), %s at 0x%llx + %llu, change %u: flips --replay %u:0x%x:%u\n", how,
+		printf("FAILED %s in %s: image %u (%s), %s at 0x%llx + %llu, change %u: replay: %s --replay %u:0x%x:%u\n", how,
 		       stages[stage], f->image, damage_image_name(f->image), n.what, (unsigned long long)n.from,
-		       (unsigned long long)(n.off - n.from), f->change, f->image, f->off, f->change);
+		       (unsigned long long)(n.off - n.from), f->change, program_invocation_name, f->image, f->off, f->change);
 	fflush(stdout);
 }
 

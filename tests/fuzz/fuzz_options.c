@@ -12,6 +12,7 @@
 #define CXLSHM_VERSION "fuzz"
 #include <errno.h>
 #include <sched.h>
+#include <unistd.h>
 
 /* The fuzzer stays in its namespace.  The program would end here; it goes on, without that descriptor. */
 static int no_setns(int fd, int kind)
