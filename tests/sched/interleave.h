@@ -385,6 +385,9 @@ void pairs_work(struct shared *shared, const struct options *o, double deadline)
 const char *pairs_where(const struct shared *shared);
 void pairs_summary(const struct shared *shared, const struct options *o);
 
+/* 1: enough was run whole for the run to mean something; 0: it has said what was not. */
+int pairs_enough(const struct shared *shared, const struct options *o);
+
 /* Small pairs with and without reduction and memory of states: the same ends?  0; 1. */
 int pairs_compare(const struct options *o);
 
