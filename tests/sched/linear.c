@@ -388,6 +388,7 @@ static int take_step(const struct history *h, struct position *p, uint32_t i)
 	case SPEC_NAMES:
 		return step_names(h, p->state, e, &p->stage[i]);
 	case SPEC_NONE:
+	case SPEC_MIXED:
 		break;
 	}
 	return 0;
@@ -447,6 +448,17 @@ static int search(struct search *s, const struct position *from)
 	return 0;
 }
 
+void history_part(const struct history *h, enum spec_kind kind, struct history *out)
+{
+	*out = *h;
+	out->kind = kind;
+	out->count = 0;
+	memcpy(out->start, h->part[kind], STATE_BYTES);
+	for (uint32_t i = 0; i < h->count; i++)
+		if (spec_of(h->event[i].op) == kind)
+			out->event[out->count++] = h->event[i];
+}
+
 int linear_check(const struct history *h)
 {
 	static struct search s;
@@ -473,7 +485,7 @@ void linear_print(const struct history *h, FILE *to)
 		else
 			fprintf(to, "%u] ", e->end);
 		fprintf(to, "fiber %u: %s", e->fiber, names[e->op]);
-		if (h->kind == SPEC_NAMES)
+		if (spec_of(e->op) == SPEC_NAMES)
 			fprintf(to, " %c", "abcdxefyz"[e->a]);
 		if (e->op == OP_RENAME || e->op == OP_EXCHANGE)
 			fprintf(to, " %c", "abcdxefyz"[e->b]);

@@ -27,6 +27,7 @@ const struct area *const areas[] = {&area_ref, &area_cell, &area_export, &area_m
 					   &area_holder, &area_sender_left, &area_sender_begun, &area_sender_filled,
 					   &area_receiver_left, &area_receiver_begun, &area_receiver_emptied, &area_join,
 					   &area_names, &area_across, &area_nodes, &area_frozen, &area_files, &area_attr, &area_look,
+					   &area_mixed,
 					   NULL};
 
 static struct shared *shared;

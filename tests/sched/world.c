@@ -281,8 +281,18 @@ static int is_of_two_steps(const struct history *h)
 	return moved && __builtin_popcount(fibers) > 3;
 }
 
+static void judge(struct world *w, const struct history *h, const char *what)
+{
+	if (is_of_two_steps(h))
+		return;
+	__atomic_fetch_add(&totals->histories, 1, __ATOMIC_RELAXED);
+	if (!w->failure[0] && !linear_check(h))
+		world_fail(w, "no sequential order explains %s", what);
+}
+
 static void verify_history(struct world *w)
 {
+	static struct history part;
 	struct history *h = &w->v.history;
 
 	for (uint32_t i = 0; i < h->count; i++)
@@ -292,11 +302,15 @@ static void verify_history(struct world *w)
 		}
 	h->clock++;
 	w->area->observe(w);
-	if (is_of_two_steps(h))
+	if (w->area->kind != SPEC_MIXED) {
+		judge(w, h, "the history");
 		return;
-	__atomic_fetch_add(&totals->histories, 1, __ATOMIC_RELAXED);
-	if (!w->failure[0] && !linear_check(h))
-		world_fail(w, "no sequential order explains the history");
+	}
+	for (enum spec_kind kind = SPEC_CELL; kind < SPEC_MIXED; kind++) {
+		history_part(h, kind, &part);
+		judge(w, &part, kind == SPEC_CELL ? "what the cell gave" : kind == SPEC_QUEUE ? "what the queue gave" :
+			"what the names gave");
+	}
 }
 
 void world_verify(struct world *w)
@@ -327,7 +341,7 @@ void world_verify(struct world *w)
 	drop_names(w, 0);
 	if (w->failure[0] || check(w, "after all was dropped", &result))
 		return;
-	if (result.objects != 1 && (w->area->kind == SPEC_NAMES || w->area->extents)) {
+	if (result.objects != 1 && (w->area->kind >= SPEC_NAMES || w->area->extents)) {
 		remove_once_more(w);
 		if (check(w, "after the last removals", &result))
 			return;
