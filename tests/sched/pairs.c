@@ -228,6 +228,11 @@ static void count(const struct shared *shared, const struct options *o, const ch
 	}
 }
 
+static const char *most_name(int preemptions)
+{
+	return preemptions < 0 ? "none" : level_name(&(struct level){(uint32_t)preemptions, 0});
+}
+
 /* Of the pairs that were not run whole to the bounds wanted, how far each got. */
 static void say_rest(const struct shared *shared, const struct options *o)
 {
@@ -241,8 +246,8 @@ static void say_rest(const struct shared *shared, const struct options *o)
 			if (r->whole[l] && levels[l].deaths < 2 && best[levels[l].deaths] < (int)levels[l].preemptions)
 				best[levels[l].deaths] = (int)levels[l].preemptions;
 		if (best[0] < wanted[0] || best[1] < wanted[1])
-			printf("  not whole: %-32s preemptions %d, beside a death %d%s\n", pair.name, best[0], best[1],
-			       r->failed ? ", failed" : "");
+			printf("  not whole: %-32s preemptions %s, beside a death %s%s\n", pair.name, most_name(best[0]),
+			       most_name(best[1]), r->failed ? ", failed" : "");
 	}
 }
 
@@ -325,7 +330,7 @@ int pairs_compare(const struct options *o)
 	static const char *const small[] = {
 		"ref.attach+attach", "ref.attach+detach", "ref.detach+detach", "cell.load+swap", "cell.store+clear",
 		"export.import0+import0", "queue.send+send", "spsc.send+receive", "wait_empty.receive_wait+send",
-		"memory.free+free", "names.mk_a+rm_a",
+		"memory.free+free", "names.mk_a+rm_a", "mixed.attr+attr",
 		"names.look_a+mv_ab", "files.create+unlink",
 		"sender_left.send+send+receive", "sender_begun.send+send+receive"};	/* these two in the long form only */
 	/* Every access and no memory of states: only where that comes to an end. */
