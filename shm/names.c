@@ -20,7 +20,9 @@
  * taking out that froze it, if it is still under way, comes to nothing, and who begins one later must freeze this edge
  * anew.  So a node is taken out only with all its edges frozen, and what was ever read of them is never true again: their
  * stamps were never 0, as in memory that is zeroed.  Death on the way leaves frozen edges, which are as good as empty ones,
- * or an empty node and those above it, until the next removal comes that way, or its directory goes.
+ * or an empty node and those above it, until the next removal comes that way, or its directory goes.  So may two who take
+ * one out at once and spoil each other's freezing, or a rename that finds its name below a node made since it looked: nobody
+ * tries again, for an empty node costs its few bytes only.
  */
 #include "names.h"
 

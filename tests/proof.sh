@@ -186,10 +186,10 @@ row crash "crash points listed / reached / in recovery" "$(figure crash "$dead" 
 row crash "deaths / second deaths, in recovery / failures" "$(figure crash "$dead" '\4 \/ \5 \/ \6')"
 row crash "rounds of a live neighbour beside the dead" "$(figure crash "$dead, .* ([0-9]+) rounds of the neighbour" '\7')"
 row host "host: deaths / second deaths / failures" "$(figure host "$dead" '\4 \/ \5 \/ \6')"
-whole='sched: ([0-9]+) pairs, ([0-9]+) disjoint; whole with 2 preemptions ([0-9]+), 3: ([0-9]+), any: ([0-9]+); beside a death at any step 0: ([0-9]+), 1: ([0-9]+), 2: ([0-9]+),.*'
+whole='sched: ([0-9]+) pairs, ([0-9]+) disjoint; whole with 2 preemptions ([0-9]+), 3: ([0-9]+), any: ([0-9]+); beside a death at any step 0: ([0-9]+), 1: ([0-9]+), 2: ([0-9]+), 3: ([0-9]+),.*'
 row sched "pairs / disjoint" "$(figure sched "$whole" '\1 \/ \2')"
 row sched "whole with 2 / 3 / any number of preemptions" "$(figure sched "$whole" '\3 \/ \4 \/ \5')"
-row sched "whole beside a death, with 0 / 1 / 2 preemptions" "$(figure sched "$whole" '\6 \/ \7 \/ \8')"
+row sched "whole beside a death, with 0 / 1 / 2 / 3 preemptions" "$(figure sched "$whole" '\6 \/ \7 \/ \8 \/ \9')"
 triples=${whole/pairs/triples}
 row sched "triples / whole with 2 / 3 preemptions" "$(figure sched "$triples" '\1 \/ \3 \/ \4')"
 row sched "triples whole beside a death, with 0 / 1" "$(figure sched "$triples" '\6 \/ \7')"

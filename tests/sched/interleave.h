@@ -39,7 +39,13 @@
 #define STEPS_MAX 4000000u	/* of a run: more is a failure */
 #define SOLO_MAX 1000000u	/* accesses without a stop: the fiber waits for another one */
 #define EVENTS_MAX 40u
-#define REFS 12u
+#define REFS 19u
+/* Rows of references: areas whose operations `mixed` has, too, have theirs apart. */
+#define ROW_QUEUE 0u	/* and seven items */
+#define ROW_DIRS 8u
+#define ROW_CELL 11u
+#define ROW_FILES 14u
+#define ROW_MIXED 16u
 #define STATE_BYTES 40u
 
 #define NOBODY FIBERS
@@ -141,7 +147,7 @@ void standins_file(unsigned i, uint64_t *id, uint64_t *bytes);
 
 /* ---- histories; linear.c ---- */
 
-enum spec_kind { SPEC_NONE, SPEC_CELL, SPEC_QUEUE, SPEC_NAMES };
+enum spec_kind { SPEC_NONE, SPEC_CELL, SPEC_QUEUE, SPEC_NAMES, SPEC_MIXED };	/* the last: one of each other */
 
 enum event_op {
 	OP_LOAD, OP_SWAP, OP_CAS,
@@ -149,6 +155,11 @@ enum event_op {
 	OP_CREATE, OP_UNLINK, OP_RMDIR, OP_LOOKUP, OP_RENAME, OP_EXCHANGE,
 	OP_LEAVE, OP_DEATH	/* of who has a role */
 };
+
+static inline enum spec_kind spec_of(enum event_op op)
+{
+	return op <= OP_CAS ? SPEC_CELL : op <= OP_LENGTH || op >= OP_LEAVE ? SPEC_QUEUE : SPEC_NAMES;
+}
 
 #define NOT_ENDED UINT32_MAX
 
@@ -169,7 +180,14 @@ struct history {
 	uint32_t roles;	/* it is one to one */
 	struct event event[EVENTS_MAX];
 	uint8_t start[STATE_BYTES];
+	uint8_t part[SPEC_MIXED][STATE_BYTES];	/* of SPEC_MIXED: the start of each */
 };
+
+/*
+ * Of a history of SPEC_MIXED, what concerns the one that is of this kind.  If each of these has an order, so has the whole
+ * (Herlihy and Wing, 1990), and if one has none, nor has the whole.
+ */
+void history_part(const struct history *h, enum spec_kind kind, struct history *out);
 
 /* 1 if some order of the operations, each within its call, gives these results. */
 int linear_check(const struct history *h);
@@ -262,7 +280,8 @@ struct area {
 extern const struct area area_ref, area_cell, area_export, area_memory, area_trim, area_queue, area_spsc,
 	area_wait_empty, area_wait_full, area_wait_empty_one, area_wait_full_one, area_holder,
 	area_sender_left, area_sender_begun, area_sender_filled, area_receiver_left, area_receiver_begun,
-	area_receiver_emptied, area_join, area_names, area_across, area_nodes, area_frozen, area_files, area_attr, area_look;
+	area_receiver_emptied, area_join, area_names, area_across, area_nodes, area_frozen, area_files, area_attr, area_look,
+	area_mixed;
 
 /* With that many actors. */
 struct world *world_new(const struct area *area, uint32_t actors);
@@ -384,6 +403,9 @@ struct world *world_for(struct world *w, const struct area *area, uint32_t actor
 void pairs_work(struct shared *shared, const struct options *o, double deadline);
 const char *pairs_where(const struct shared *shared);
 void pairs_summary(const struct shared *shared, const struct options *o);
+
+/* 1: enough was run whole for the run to mean something; 0: it has said what was not. */
+int pairs_enough(const struct shared *shared, const struct options *o);
 
 /* Small pairs with and without reduction and memory of states: the same ends?  0; 1. */
 int pairs_compare(const struct options *o);

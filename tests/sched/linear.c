@@ -12,8 +12,8 @@
  *   exchange   the same, with the other entry put in the old place; if the new entry is gone, too, what it displaced gets
  *              the old name if that is free (and the exchange is done), or its own if that is, or one that is not looked at;
  *              whoever finishes it for a dead client may pass over one that is free
- *   rmdir      may say "not empty" or "busy" while another operation on that directory is under way; so may a rename of a
- *              directory that it replaces
+ *   rmdir      may say "not empty" or "busy" while another operation on that directory is under way: on a name in it, or one
+ *              that moves or replaces it; so may a rename of a directory that it replaces
  *   create     may say "no such file" in a directory that a rename is about to replace, whose caller died: if the rename did
  *              not happen, recovery revives the directory
  * State of names: tag and entry of each (which event made it, 255: there from the start), removed (of d, e and f), and for
@@ -178,15 +178,52 @@ static int is_above(const uint8_t *s, uint8_t tag, unsigned name, uint32_t depth
 	return 0;
 }
 
-/* Is some other event on directory d under way at the same time? */
-static int busy_around(const struct history *h, const struct event *e)
+/* All names that the directory with this tag may ever have had: it moves by renames and exchanges only. */
+static uint32_t names_of(const struct history *h, uint8_t tag)
 {
+	uint32_t names = 0, before;
+
+	for (unsigned n = 0; n < NAMES_MAX; n++)
+		names |= (uint32_t)(h->start[n] == tag) << n;
+	do {
+		before = names;
+		for (uint32_t i = 0; i < h->count; i++) {
+			const struct event *e = &h->event[i];
+			uint32_t a = 1u << e->a, b = 1u << e->b;
+
+			if (e->op == OP_CREATE && e->arg == tag)
+				names |= a;
+			/* What an exchange displaces has the old name; what a rename took back, its own. */
+			if ((e->op == OP_RENAME && names & a) || (e->op == OP_EXCHANGE && names & (a | b)))
+				names |= e->op == OP_EXCHANGE ? a | b : b;
+		}
+	} while (names != before);
+	return names;
+}
+
+/*
+ * Does the event count, for a moment, in the directory with this tag, which may be known by these names?  If it makes, takes
+ * away or moves a name in it (what cannot be done counts until that is found out), or renames, displaces or replaces itself.
+ */
+static int is_on(const struct event *o, uint8_t tag, uint32_t names)
+{
+	int moves = o->op == OP_RENAME || o->op == OP_EXCHANGE;
+
+	if (o->op == OP_LOOKUP)
+		return 0;
+	return name_dir(o->a) + TAG_DIR == tag || (moves && name_dir(o->b) + TAG_DIR == tag) ||
+	       (moves && names & (1u << o->a | 1u << o->b));
+}
+
+/* Is some other event on the directory under way at the same time?  (Of one whose caller died: until all is recovered.) */
+static int busy_around(const struct history *h, const struct event *e, uint8_t tag)
+{
+	uint32_t names = names_of(h, tag);
+
 	for (uint32_t i = 0; i < h->count; i++) {
 		const struct event *o = &h->event[i];
 
-		if (o != e && o->begin < e->end && e->begin < o->end)
-			return 1;
-		if (o->pending)
+		if (o != e && o->begin < e->end && e->begin < o->end && is_on(o, tag, names))
 			return 1;
 	}
 	return 0;
@@ -346,6 +383,7 @@ static int pass_over(struct position *p, const struct event *e, uint8_t *stage, 
 static int excused(const struct history *h, const struct position *p, uint32_t i)
 {
 	const struct event *e = &h->event[i];
+	uint8_t tag;
 
 	if (h->kind != SPEC_NAMES || e->pending || p->stage[i] > 1)
 		return 0;
@@ -353,7 +391,11 @@ static int excused(const struct history *h, const struct position *p, uint32_t i
 		if (h->event[k].op == OP_RENAME && h->event[k].pending && h->event[k].begin < e->end && name_dir(e->a) < DIRS &&
 		    p->state[h->event[k].b] == name_dir(e->a) + TAG_DIR)
 			return 1;
-	return (e->op == OP_RMDIR || e->op == OP_RENAME) && (e->ret == -ENOTEMPTY || e->ret == -EBUSY) && busy_around(h, e);
+	if ((e->op != OP_RMDIR && e->op != OP_RENAME) || (e->ret != -ENOTEMPTY && e->ret != -EBUSY))
+		return 0;
+	/* The directory that it removes, or replaces. */
+	tag = p->state[e->op == OP_RMDIR ? e->a : e->b];
+	return is_dir(tag) && busy_around(h, e, tag);
 }
 
 static int take_step(const struct history *h, struct position *p, uint32_t i)
@@ -368,6 +410,7 @@ static int take_step(const struct history *h, struct position *p, uint32_t i)
 	case SPEC_NAMES:
 		return step_names(h, p->state, e, &p->stage[i]);
 	case SPEC_NONE:
+	case SPEC_MIXED:
 		break;
 	}
 	return 0;
@@ -430,6 +473,17 @@ static int search(struct search *s, const struct position *from)
 	return 0;
 }
 
+void history_part(const struct history *h, enum spec_kind kind, struct history *out)
+{
+	*out = *h;
+	out->kind = kind;
+	out->count = 0;
+	memcpy(out->start, h->part[kind], STATE_BYTES);
+	for (uint32_t i = 0; i < h->count; i++)
+		if (spec_of(h->event[i].op) == kind)
+			out->event[out->count++] = h->event[i];
+}
+
 int linear_check(const struct history *h)
 {
 	static struct search s;
@@ -456,7 +510,7 @@ void linear_print(const struct history *h, FILE *to)
 		else
 			fprintf(to, "%u] ", e->end);
 		fprintf(to, "fiber %u: %s", e->fiber, names[e->op]);
-		if (h->kind == SPEC_NAMES)
+		if (spec_of(e->op) == SPEC_NAMES)
 			fprintf(to, " %c", "abcdxefyz"[e->a]);
 		if (e->op == OP_RENAME || e->op == OP_EXCHANGE)
 			fprintf(to, " %c", "abcdxefyz"[e->b]);

@@ -51,10 +51,10 @@ static void must_be_set(struct world *w, const char *what, uint64_t was_set, uin
 
 static void stat_a(struct world *w, unsigned me)
 {
-	uint64_t set[REFS];
+	uint64_t set[FIELD_SIZE + 1];
 	struct cxlshm_stat st;
 
-	for (unsigned i = 0; i < REFS; i++)
+	for (unsigned i = 0; i <= FIELD_SIZE; i++)
 		set[i] = w->v.token[i];
 	if (gone(w, me) || expect(w, "stat", cxlshm_stat(actor(w, me), w->v.ref[me][REF_A], &st), 0))
 		return;

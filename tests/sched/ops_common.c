@@ -68,7 +68,7 @@ void history_died(struct history *h, unsigned fiber)
 		if (h->event[i].fiber == fiber && h->event[i].end == NOT_ENDED) {
 			h->event[i].pending = 1;
 			/* Of cells and queues it took effect before now, or never; names are completed by recovery. */
-			if (h->kind != SPEC_NAMES)
+			if (spec_of(h->event[i].op) != SPEC_NAMES)
 				h->event[i].end = h->clock++;
 		}
 	if (!h->roles)

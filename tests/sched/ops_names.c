@@ -12,9 +12,9 @@
 #include "../lib/frozen.h"
 #include "interleave.h"
 
-#define DIR_D 0u
-#define DIR_E 3u
-#define DIR_F 4u
+#define DIR_D ROW_DIRS
+#define DIR_E (ROW_DIRS + 1)
+#define DIR_F (ROW_DIRS + 2)
 #define TAG_A 1
 #define TAG_LINK 2	/* of the heap object that link() names */
 
@@ -337,17 +337,20 @@ const struct area area_frozen = {
 
 /* ---- files: their extents come and go with them; hard links ---- */
 
+#define FILES_HEAP ROW_FILES
+#define FILES_A (ROW_FILES + 1)
+
 static void files_prepare(struct world *w)
 {
 	cxlshm_ref ref;
 
 	MUST(cxlshm_alloc(actor(w, OBSERVER), 40, &ref));
 	for (unsigned i = 0; i < w->actors; i++)
-		w->v.ref[i][1] = hand_over(w, OBSERVER, ref, i);
+		w->v.ref[i][FILES_HEAP] = hand_over(w, OBSERVER, ref, i);
 	MUST(cxlshm_link(actor(w, OBSERVER), ref, 0, "named", TAG_LINK));
 	MUST(cxlshm_mknod(actor(w, OBSERVER), 0, "a", S_IFIFO | TAG_A, &ref));
 	for (unsigned i = 0; i < w->actors; i++)
-		w->v.ref[i][2] = hand_over(w, OBSERVER, ref, i);
+		w->v.ref[i][FILES_A] = hand_over(w, OBSERVER, ref, i);
 }
 
 static void must_be(struct world *w, const char *what, int rc, int also, int third)
@@ -371,13 +374,13 @@ static void file_remove(struct world *w, unsigned me)
 static void link_fifo(struct world *w, unsigned me)
 {
 	if (!gone(w, me))
-		must_be(w, "link", cxlshm_link(actor(w, me), w->v.ref[me][2], 0, "b", 0), -EEXIST, 0);
+		must_be(w, "link", cxlshm_link(actor(w, me), w->v.ref[me][FILES_A], 0, "b", 0), -EEXIST, 0);
 }
 
 static void link_heap(struct world *w, unsigned me)
 {
 	if (!gone(w, me))
-		must_be(w, "link", cxlshm_link(actor(w, me), w->v.ref[me][1], 0, "b", 7), -EEXIST, 0);
+		must_be(w, "link", cxlshm_link(actor(w, me), w->v.ref[me][FILES_HEAP], 0, "b", 7), -EEXIST, 0);
 }
 
 static void unlink_b(struct world *w, unsigned me)
@@ -415,7 +418,7 @@ static void set_xattr(struct world *w, unsigned me)
 	char value = (char)('0' + me);
 
 	if (!gone(w, me))
-		must_be(w, "setxattr", cxlshm_setxattr(actor(w, me), w->v.ref[me][2], "user.k", &value, 1, 0), 0, 0);
+		must_be(w, "setxattr", cxlshm_setxattr(actor(w, me), w->v.ref[me][FILES_A], "user.k", &value, 1, 0), 0, 0);
 }
 
 static void add_xattr(struct world *w, unsigned me)
@@ -424,9 +427,9 @@ static void add_xattr(struct world *w, unsigned me)
 
 	if (gone(w, me))
 		return;
-	must_be(w, "setxattr", cxlshm_setxattr(actor(w, me), w->v.ref[me][2], name, name, 1, 0), 0, 0);
+	must_be(w, "setxattr", cxlshm_setxattr(actor(w, me), w->v.ref[me][FILES_A], name, name, 1, 0), 0, 0);
 	/* Nobody else touches this one. */
-	if (cxlshm_getxattr(actor(w, me), w->v.ref[me][2], name, &value, 1) != 1 || value != name[0])
+	if (cxlshm_getxattr(actor(w, me), w->v.ref[me][FILES_A], name, &value, 1) != 1 || value != name[0])
 		world_fail(w, "an attribute that was set is lost");
 }
 
@@ -437,7 +440,7 @@ static void get_xattr(struct world *w, unsigned me)
 
 	if (gone(w, me))
 		return;
-	bytes = cxlshm_getxattr(actor(w, me), w->v.ref[me][2], "user.k", &value, 1);
+	bytes = cxlshm_getxattr(actor(w, me), w->v.ref[me][FILES_A], "user.k", &value, 1);
 	if (bytes != -ENODATA && (bytes != 1 || value < '0' || value >= (char)('0' + ACTORS_MAX)))
 		world_fail(w, "an attribute is %lld bytes, the first %d", (long long)bytes, value);
 }
@@ -445,7 +448,7 @@ static void get_xattr(struct world *w, unsigned me)
 static void remove_xattr(struct world *w, unsigned me)
 {
 	if (!gone(w, me))
-		must_be(w, "removexattr", cxlshm_removexattr(actor(w, me), w->v.ref[me][2], "user.k"), -ENODATA, 0);
+		must_be(w, "removexattr", cxlshm_removexattr(actor(w, me), w->v.ref[me][FILES_A], "user.k"), -ENODATA, 0);
 }
 
 static const struct op file_ops[] = {

@@ -14,8 +14,8 @@
 #include "interleave.h"
 
 #define CAPACITY 2u
-#define QUEUE 0u
-#define FIRST 1u
+#define QUEUE ROW_QUEUE
+#define FIRST (ROW_QUEUE + 1)
 #define ITEMS 7u	/* references at hand for sending */
 #define TAG_OBSERVER 90
 #define TAG_GHOST 70	/* of what passes before the fibers run, and what is in the queue then */

@@ -105,7 +105,7 @@ const struct area area_ref = {
 
 /* ---- cell: a cell holds the only reference to an object of actor 0's memory ---- */
 
-enum { CELL_HOLDER, CELL_SPARE, CELL_SPARE2 };
+enum { CELL_HOLDER = ROW_CELL, CELL_SPARE, CELL_SPARE2 };
 
 static void cell_prepare(struct world *w)
 {

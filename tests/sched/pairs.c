@@ -13,6 +13,8 @@
 static const struct level levels[] = {
 	{1, 0}, {2, 0}, {3, 0}, {0, 1}, {1, 1}, {UNBOUNDED, 0}, {2, 1}, {3, 1}, {0, 2}, {1, 2}, {UNBOUNDED, 1},
 };
+#define LEVEL_ONE 0u
+#define LEVEL_TWO 1u
 #define LEVELS_FIRST 5u	/* the first so many; no others in the short form */
 
 static const char *level_name(const struct level *level)
@@ -226,6 +228,11 @@ static void count(const struct shared *shared, const struct options *o, const ch
 	}
 }
 
+static const char *most_name(int preemptions)
+{
+	return preemptions < 0 ? "none" : level_name(&(struct level){(uint32_t)preemptions, 0});
+}
+
 /* Of the pairs that were not run whole to the bounds wanted, how far each got. */
 static void say_rest(const struct shared *shared, const struct options *o)
 {
@@ -239,8 +246,8 @@ static void say_rest(const struct shared *shared, const struct options *o)
 			if (r->whole[l] && levels[l].deaths < 2 && best[levels[l].deaths] < (int)levels[l].preemptions)
 				best[levels[l].deaths] = (int)levels[l].preemptions;
 		if (best[0] < wanted[0] || best[1] < wanted[1])
-			printf("  not whole: %-32s preemptions %d, beside a death %d%s\n", pair.name, best[0], best[1],
-			       r->failed ? ", failed" : "");
+			printf("  not whole: %-32s preemptions %s, beside a death %s%s\n", pair.name, most_name(best[0]),
+			       most_name(best[1]), r->failed ? ", failed" : "");
 	}
 }
 
@@ -267,19 +274,63 @@ void pairs_summary(const struct shared *shared, const struct options *o)
 	for (uint32_t actors = 2; actors <= ACTORS_MAX; actors++) {
 		count(shared, o, NULL, actors, n);
 		printf("sched: %u %s, %u disjoint; whole with 2 preemptions %u, 3: %u, any: %u;"
-		       " beside a death at any step 0: %u, 1: %u, 2: %u, any: %u; two deaths 0: %u, 1: %u\n",
-		       n[0], actors == 2 ? "pairs" : "triples", n[1], n[3], n[4], n[7], n[5], n[6], n[8], n[12], n[10], n[11]);
+		       " beside a death at any step 0: %u, 1: %u, 2: %u, 3: %u, any: %u; two deaths 0: %u, 1: %u\n",
+		       n[0], actors == 2 ? "pairs" : "triples", n[1], n[3], n[4], n[7], n[5], n[6], n[8], n[9], n[12], n[10],
+		       n[11]);
 	}
 }
 
+/*
+ * A run that found nothing because it came to nothing must not pass.  The long form of all promises that each was run whole
+ * with 1 preemption, and of the pairs nine in ten with 2; any other, that something was run whole.
+ */
+int pairs_enough(const struct shared *shared, const struct options *o)
+{
+	uint32_t all = 0, pairs = 0, one = 0, two = 0, anything = 0;
+	int enough, promise = o->full && !o->pair && !o->area && !o->stop;
+	struct pair pair;
+	char first[sizeof(pair.name) + 8] = "";
+
+	for (; pair_at(o, all, &pair); all++) {
+		const struct result *r = &shared->result[all];
+		int some = 0;
+
+		for (unsigned l = 0; l < LEVELS; l++)
+			some |= r->whole[l];
+		anything += (uint32_t)some;
+		one += r->whole[LEVEL_ONE];
+		if (!r->whole[LEVEL_ONE] && !first[0])
+			snprintf(first, sizeof(first), ", not %s", pair.name);
+		pairs += pair.actors == 2;
+		two += pair.actors == 2 && r->whole[LEVEL_TWO];
+	}
+	enough = anything && (!promise || (one == all && two * 10ull >= pairs * 9ull));
+	if (promise)
+		printf("sched: %s: with 1 preemption %u of %u are whole%s (all must be), with 2 %u of %u pairs (nine in ten must be)\n",
+		       enough ? "enough was run" : "NOT ENOUGH WAS RUN", one, all, first, two, pairs);
+	else if (!enough)
+		printf("sched: NOT ENOUGH WAS RUN: of %u nothing whole\n", all);
+	return enough;
+}
+
 /* ---- with and without reduction ---- */
+
+static void say_again(const struct options *o, const char *name, const struct level *level, int mode)
+{
+	const char *form = o->full ? "--long " : "";
+
+	printf("    again: sched --compare %s--pair %s\n", form, name);
+	printf("    one by one, at %s: sched --long --verbose --pair %s\n"
+	       "                       sched --long --verbose --pair %s --every-access%s\n",
+	       level_name(level), name, name, mode > 1 ? " --no-states" : "");
+}
 
 int pairs_compare(const struct options *o)
 {
 	static const char *const small[] = {
 		"ref.attach+attach", "ref.attach+detach", "ref.detach+detach", "cell.load+swap", "cell.store+clear",
 		"export.import0+import0", "queue.send+send", "spsc.send+receive", "wait_empty.receive_wait+send",
-		"memory.free+free", "names.mk_a+rm_a",
+		"memory.free+free", "names.mk_a+rm_a", "mixed.attr+attr",
 		"names.look_a+mv_ab", "files.create+unlink",
 		"sender_left.send+send+receive", "sender_begun.send+send+receive"};	/* these two in the long form only */
 	/* Every access and no memory of states: only where that comes to an end. */
@@ -300,6 +351,7 @@ int pairs_compare(const struct options *o)
 			uint64_t ends[3] = {0}, sum[3] = {0};
 			double took[3] = {0};
 			enum search_end end[3];
+			int other = 0;	/* the mode whose ends are not those of mode 0 */
 
 			for (int mode = 0; mode < 3; mode++) {
 				struct limits limits = {.everything = mode > 0, .no_states = mode > 1,
@@ -319,7 +371,8 @@ int pairs_compare(const struct options *o)
 			for (int mode = 1; mode < 3; mode++)
 				if (end[0] == SEARCH_WHOLE && end[mode] == SEARCH_WHOLE) {
 					compared++;
-					differ |= ends[mode] != ends[0] || sum[mode] != sum[0];
+					if (ends[mode] != ends[0] || sum[mode] != sum[0])
+						other = mode;
 				}
 			printf("%-32s %-10s", pair.name, level_name(&bounds[b]));
 			for (int mode = 0; mode < 3; mode++) {
@@ -329,7 +382,10 @@ int pairs_compare(const struct options *o)
 				else
 					printf("  %-28s", "-");
 			}
-			printf("%s\n", differ ? "  DIFFERENT" : "");
+			printf("%s\n", other ? "  DIFFERENT" : "");
+			if (other)
+				say_again(o, pair.name, &bounds[b], other);
+			differ |= other;
 		}
 	}
 	if (w)
