@@ -87,7 +87,8 @@ breaks() { run breaks -O0 "$@"; }
 holds_big() { [ "$mode" != full ] || run holds -O2 "$@"; }
 in_full() { [ "$mode" != full ] || "$@"; }
 
-# counts: rules 1 to 8, that a slot's era and row outlive its owner, and the order of an allocation
+# counts: rules 1 to 8, that a slot's era and row outlive its owner, the orders of an allocation and of a release, what its
+# seal commits, and how to tell that something landed
 holds era.pml -DCRASHES=0 -DOPS=2
 holds era.pml -DCRASHES=1 -DOPS=1 -DTWO_RECOVERERS
 holds era.pml -DCRASHES=0 -DOPS=2 -DBY_NUMBER
@@ -107,12 +108,25 @@ breaks era.pml -DBUG_8_NO_LOCK -DTWO_RECOVERERS -DCRASHES=1 -DOPS=1
 breaks era.pml -DBUG_ROW_CLEARED -DCRASHES=1 -DOPS=1
 breaks era.pml -DBUG_ERA_RESTARTS -DLIVES=1 -DCRASHES=1 -DOPS=1
 breaks era.pml -DBUG_ALLOC_LIVE_FIRST -DCRASHES=1 -DOPS=0 -DOPS2=1
+breaks era.pml -DBUG_FREE_ROOT_COUNTS -DCRASHES=1 -DOPS=0 -DOPS2=1
+breaks era.pml -DBUG_RELEASE_ROOT_FIRST -DCRASHES=1 -DOPS=3 -DOPS2=0
+breaks era.pml -DBUG_4_NO_FINISH -DCRASHES=1 -DOPS=0 -DOPS2=1
+breaks era.pml -DBUG_6_STORE_TORN -DSTART_HELD -DCRASHES=1 -DOPS=0 -DOPS2=1
+breaks era.pml -DBUG_MOVE_UNSEALED -DCRASHES=1 -DOPS=0 -DOPS2=2
+breaks era.pml -DBUG_MOVE_NOT_REPEATED -DCRASHES=1 -DOPS=0 -DOPS2=2
+in_full holds era.pml -DLANDED_IN_STEPS -DCRASHES=1 -DOPS=1
+breaks era.pml -DBUG_LANDED_ROWS_FIRST -DCRASHES=1 -DOPS=1
+breaks era.pml -DBUG_LANDED_WORD_ONLY -DCRASHES=1 -DOPS=1
+breaks era.pml -DBUG_LANDED_ROWS_ONLY -DCRASHES=1 -DOPS=1
 
 # the dead list
 holds reclaim.pml -DCRASHES=2
 holds reclaim.pml -DCRASHES=2 -DPARENT_IN=2 -DCHILD_IN=1
 breaks reclaim.pml -DBUG_NO_PHASE -DCRASHES=2
 breaks reclaim.pml -DBUG_POP_UNLOGGED -DCRASHES=1
+breaks reclaim.pml -DBUG_POP_WITH_FIELDS -DCRASHES=0
+breaks reclaim.pml -DBUG_LINKED_TWICE -DCRASHES=1
+breaks reclaim.pml -DBUG_DEAD_LIST_FORGOTTEN -DCRASHES=1
 
 # segments
 holds segment.pml -DCRASHES=1
@@ -165,6 +179,7 @@ in_full breaks spans.pml -DBUG_HEAD_FIRST -DCRASHES=0 -DSTART_SPAN -DOPS=1
 # names
 holds names.pml -DCRASHES=2 -DOP1=REN_AB -DWATCH
 breaks names.pml -DCRASHES=0 -DOP1=RM_A -DWATCH	# the watcher does see a name go
+holds names.pml -DCRASHES=1 -DOP1=REN_AB -DB_TAKEN -DWATCH_B
 holds names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_AC
 holds names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_AC -DB_TAKEN
 holds names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=RM_A -DTHEN2=INS_A
@@ -174,6 +189,9 @@ holds names.pml -DCRASHES=2 -DOP1=INS_C -DOP2=RMDIR_A -DKIND=2
 holds names.pml -DCRASHES=1 -DOP1=INS_C -DTHEN1=RM_C -DOP2=RMDIR_A -DKIND=2
 breaks names.pml -DBUG_2_NO_PUBLISH -DCRASHES=1 -DOP1=INS_C -DOP2=RM_A
 breaks names.pml -DBUG_RAISE_LATE -DCRASHES=0 -DOP1=INS_C -DOP2=RMDIR_A -DKIND=2
+breaks names.pml -DBUG_RAISE_REMOVED -DCRASHES=0 -DOP1=INS_C -DOP2=RMDIR_A -DKIND=2
+breaks names.pml -DBUG_OLD_FIRST -DCRASHES=0 -DOP1=REN_AB -DWATCH	# holds without the watcher; so does the next
+breaks names.pml -DBUG_REPLACED_FIRST -DCRASHES=0 -DOP1=REN_AB -DB_TAKEN -DWATCH_B
 breaks names.pml -DBUG_LOWER_EARLY -DCRASHES=0 -DOP1=INS_C -DTHEN1=RM_C -DOP2=RMDIR_A -DKIND=2
 breaks names.pml -DBUG_RMDIR_NO_MARK -DCRASHES=0 -DOP1=INS_C -DOP2=RMDIR_A -DKIND=2
 breaks names.pml -DBUG_DEBT_FORGOTTEN -DCRASHES=1 -DOP1=INS_C
