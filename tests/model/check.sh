@@ -203,6 +203,19 @@ breaks names.pml -DHOLE_RENAME_NO_PIN -DCRASHES=0 -DOP1=REN_AB -DOP2=RMDIR_A -DK
 breaks names.pml -DHOLE_RMDIR_NO_RECHECK -DCRASHES=0 -DOP1=REN_AB -DOP2=RMDIR_A -DKIND=2
 breaks names.pml -DN=3 -DCRASHES=0 -DOP1=REN_AB -DOP2=REN_AC -DOP3=REN_BA	# what undo does not mend: README.md
 
+# renames of directories, one at a time
+holds moves.pml -DCRASHES=2
+in_full holds moves.pml -DCRASHES=1 -DTHEN1=A_BACK
+holds moves.pml -DCRASHES=1 -DOP2=A_TO_C -DTHEN2=B_TO_A
+breaks moves.pml -DBUG_MOVE_TOGETHER -DCRASHES=0
+breaks moves.pml -DBUG_LOOP_LOOKED_FOR_FIRST -DCRASHES=0
+breaks moves.pml -DBUG_TURN_UNLOGGED -DCRASHES=1
+breaks moves.pml -DBUG_TURN_KEPT -DCRASHES=1
+breaks moves.pml -DBUG_TURN_STOLEN -DCRASHES=1
+breaks moves.pml -DBUG_TURN_GIVEN_FIRST -DCRASHES=0
+breaks moves.pml -DBUG_PARENT_LAST -DCRASHES=1
+breaks moves.pml -DBUG_SLOT_BEFORE_RECORD -DCRASHES=0
+
 # inner nodes that come and go
 holds nodes.pml -DOP1=RM_0 -DOP2=INS_1 -DOP3=LOOK_1 -DCRASHES=1
 holds nodes.pml -DOP1=RM_0 -DTHEN1=INS_0 -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=USE -DSTART_FROZEN
@@ -227,6 +240,22 @@ breaks queue.pml -DONE -DBUG_NOSETTLE
 breaks queue.pml -DONE -DBUG_LATE
 holds_big queue.pml -DTRIES=1
 holds_big queue.pml -DSENDERS=2 -DRECEIVERS=1
+
+# waiting at a queue
+holds wait.pml
+holds wait.pml -DFENCED
+holds wait.pml -DSENDERS=2 -DRECEIVERS=1 -DSENDS=1 -DRECEIVES=2
+holds wait.pml -DRECEIVERS=1 -DRECEIVES=2 -DCRASHES=1
+breaks wait.pml -DBUG_NO_SECOND_LOOK
+breaks wait.pml -DBUG_WORD_READ_LATE
+breaks wait.pml -DBUG_CLEARED_LAST
+breaks wait.pml -DBUG_NOT_COUNTED
+breaks wait.pml -DBUG_ONE_WOKEN
+breaks wait.pml -DBUG_ROOM_WAKES_NOBODY
+breaks wait.pml -DBUG_NO_MEMBARRIER
+breaks wait.pml -DFENCED -DBUG_WAKER_UNFENCED
+breaks wait.pml -DFENCED -DBUG_SLEEPER_UNFENCED
+breaks wait.pml -DBUG_NO_TIMEOUT -DCRASHES=1
 
 # lost write-backs
 holds host.pml -DCRASHES=2 -DOPS=1
@@ -255,8 +284,10 @@ holds_big spans.pml -DCRASHES=2 -DSTART_SPAN -DOPS=1
 holds_big names.pml -DCRASHES=2 -DOP1=REN_AB -DOP2=REN_AC
 holds_big names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_BA -DB_TAKEN
 holds_big names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_AB -DKIND=2
+holds_big moves.pml -DCRASHES=2 -DTHEN1=A_BACK -DTHEN2=B_BACK
 holds_big nodes.pml -DOP1=RM_0 -DTHEN1=INS_0 -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=LOOK_1 -DCRASHES=1
 holds_big nodes.pml -DOP1=RM_0 -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=INS_0 -DTHEN3=USE -DCRASHES=2 -DSTART_FROZEN
+holds_big wait.pml -DCRASHES=1
 holds_big host.pml -DCRASHES=2 -DOPS=2
 
 distinct() { printf '%s\n' "$@" | sort -u | wc -l; }
