@@ -216,6 +216,19 @@ breaks moves.pml -DBUG_TURN_GIVEN_FIRST -DCRASHES=0
 breaks moves.pml -DBUG_PARENT_LAST -DCRASHES=1
 breaks moves.pml -DBUG_SLOT_BEFORE_RECORD -DCRASHES=0
 
+# exchanges of two names
+holds exchange.pml
+in_full holds exchange.pml -DCOMES_BACK
+holds exchange.pml -DWATCH -DCRASHES=2 -DOPS=0
+breaks exchange.pml -DBUG_DISPLACED_DROPPED
+breaks exchange.pml -DBUG_NO_OWN_NAME
+breaks exchange.pml -DBUG_OWN_NAME_UNNOTED
+breaks exchange.pml -DBUG_PLACED_UNLOGGED
+breaks exchange.pml -DBUG_EXCHANGE_FORGOTTEN -DOPS=0
+breaks exchange.pml -DBUG_EXCHANGE_NOT_RAISED -DCRASHES=0
+breaks exchange.pml -DBUG_EXCHANGE_TAKES_ANY -DCRASHES=0
+breaks exchange.pml -DBUG_UNDO_ANY -DCRASHES=0
+
 # inner nodes that come and go
 holds nodes.pml -DOP1=RM_0 -DOP2=INS_1 -DOP3=LOOK_1 -DCRASHES=1
 holds nodes.pml -DOP1=RM_0 -DTHEN1=INS_0 -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=USE -DSTART_FROZEN
@@ -285,6 +298,7 @@ holds_big names.pml -DCRASHES=2 -DOP1=REN_AB -DOP2=REN_AC
 holds_big names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_BA -DB_TAKEN
 holds_big names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_AB -DKIND=2
 holds_big moves.pml -DCRASHES=2 -DTHEN1=A_BACK -DTHEN2=B_BACK
+holds_big exchange.pml -DCOMES_BACK -DCRASHES=2 -DOPS=4
 holds_big nodes.pml -DOP1=RM_0 -DTHEN1=INS_0 -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=LOOK_1 -DCRASHES=1
 holds_big nodes.pml -DOP1=RM_0 -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=INS_0 -DTHEN3=USE -DCRASHES=2 -DSTART_FROZEN
 holds_big wait.pml -DCRASHES=1
