@@ -240,6 +240,14 @@ breaks nodes.pml -DBUG_READ_OUT_OF_PLACE -DOP1=RM_0 -DOP2=LOOK_1 -DOP3=USE
 breaks nodes.pml -DBUG_FREEZE_OUT_OF_PLACE -DOP1=RM_0 -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=USE
 breaks nodes.pml -DBUG_EDGE_NO_STAMP -DOP1=RM_0 -DOP2=INS_1 -DOP3=INS_0
 
+# listing a directory that changes
+holds list.pml
+holds list.pml -DSTAYS=1
+holds list.pml -DSTAYS=3
+breaks list.pml -DBUG_POSITION_IS_COUNT
+breaks list.pml -DBUG_READ_OUT_OF_PLACE
+breaks list.pml -DBUG_SPLIT_EMPTY
+
 # queues
 holds queue.pml -DSENDERS=1 -DRECEIVERS=1
 holds queue.pml -DSENDERS=2 -DRECEIVERS=1 -DTRIES=1
@@ -302,6 +310,7 @@ holds_big exchange.pml -DCOMES_BACK -DCRASHES=2 -DOPS=4
 holds_big nodes.pml -DOP1=RM_0 -DTHEN1=INS_0 -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=LOOK_1 -DCRASHES=1
 holds_big nodes.pml -DOP1=RM_0 -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=INS_0 -DTHEN3=USE -DCRASHES=2 -DSTART_FROZEN
 holds_big wait.pml -DCRASHES=1
+holds_big list.pml -DOPS=5
 holds_big host.pml -DCRASHES=2 -DOPS=2
 
 distinct() { printf '%s\n' "$@" | sort -u | wc -l; }
