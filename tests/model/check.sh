@@ -142,6 +142,12 @@ breaks segment.pml -DBUG_SEGMENTS_FIRST -DCRASHES=0
 breaks segment.pml -DHOLE_PUNCH_ALL -DCRASHES=0
 breaks segment.pml -DBUG_2_NO_PUBLISH -DCRASHES=1
 
+# files of file objects
+holds extent.pml
+breaks extent.pml -DBUG_FILE_BEFORE_OWNER
+breaks extent.pml -DBUG_BLOCK_FIRST
+breaks extent.pml -DBUG_ID_REUSED
+
 # who pushes and who orphans look at each other
 holds looks.pml -DCRASHES=1 -DOPS=0 -DOWNER2=2
 in_full holds looks.pml -DCRASHES=1 -DOPS=0 -DONE_SEGMENT -DKEEPS=0
@@ -215,6 +221,13 @@ breaks moves.pml -DBUG_TURN_STOLEN -DCRASHES=1
 breaks moves.pml -DBUG_TURN_GIVEN_FIRST -DCRASHES=0
 breaks moves.pml -DBUG_PARENT_LAST -DCRASHES=1
 breaks moves.pml -DBUG_SLOT_BEFORE_RECORD -DCRASHES=0
+
+# a directory that another is renamed over
+holds replace.pml
+holds replace.pml -DWATCH
+breaks replace.pml -DBUG_REPLACED_OPEN -DCRASHES=0
+breaks replace.pml -DBUG_REPLACED_HIDDEN -DWATCH -DCRASHES=0
+breaks replace.pml -DBUG_REVIVE_FORGOTTEN
 
 # exchanges of two names
 holds exchange.pml
