@@ -127,6 +127,7 @@ breaks reclaim.pml -DBUG_POP_UNLOGGED -DCRASHES=1
 breaks reclaim.pml -DBUG_POP_WITH_FIELDS -DCRASHES=0
 breaks reclaim.pml -DBUG_LINKED_TWICE -DCRASHES=1
 breaks reclaim.pml -DBUG_DEAD_LIST_FORGOTTEN -DCRASHES=1
+breaks reclaim.pml -DBUG_PUSH_UNLOGGED -DCRASHES=1
 
 # segments
 holds segment.pml -DCRASHES=1
@@ -241,6 +242,10 @@ breaks exchange.pml -DBUG_EXCHANGE_FORGOTTEN -DOPS=0
 breaks exchange.pml -DBUG_EXCHANGE_NOT_RAISED -DCRASHES=0
 breaks exchange.pml -DBUG_EXCHANGE_TAKES_ANY -DCRASHES=0
 breaks exchange.pml -DBUG_UNDO_ANY -DCRASHES=0
+holds swaps.pml -DCRASHES=1
+in_full holds swaps.pml -DCRASHES=1 -DEMPTY_3
+holds swaps.pml -DN=3 -DOP2=X23 -DOP3=T1 -DCRASHES=1
+breaks swaps.pml -DBUG_DISPLACED_DROPPED -DN=3 -DOP2=X23 -DOP3=T1
 
 # inner nodes that come and go
 holds nodes.pml -DOP1=RM_0 -DOP2=INS_1 -DOP3=LOOK_1 -DCRASHES=1
@@ -274,6 +279,12 @@ breaks queue.pml -DONE -DBUG_NOSETTLE
 breaks queue.pml -DONE -DBUG_LATE
 holds_big queue.pml -DTRIES=1
 holds_big queue.pml -DSENDERS=2 -DRECEIVERS=1
+
+# plain stores into a queue's cells
+holds spsc.pml -DCRASHES=1
+in_full holds spsc.pml -DCRASHES=1 -DCAP=1
+holds spsc.pml -DCRASHES=2 -DOBJECTS=2
+breaks spsc.pml -DBUG_2_STORE_NO_PUBLISH -DCRASHES=1
 
 # waiting at a queue
 holds wait.pml
@@ -320,6 +331,7 @@ holds_big names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_BA -DB_TAKEN
 holds_big names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_AB -DKIND=2
 holds_big moves.pml -DCRASHES=2 -DTHEN1=A_BACK -DTHEN2=B_BACK
 holds_big exchange.pml -DCOMES_BACK -DCRASHES=2 -DOPS=4
+holds_big swaps.pml -DN=3 -DOP2=X23
 holds_big nodes.pml -DOP1=RM_0 -DTHEN1=INS_0 -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=LOOK_1 -DCRASHES=1
 holds_big nodes.pml -DOP1=RM_0 -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=INS_0 -DTHEN3=USE -DCRASHES=2 -DSTART_FROZEN
 holds_big wait.pml -DCRASHES=1

@@ -113,7 +113,11 @@ inline undertake() {
 	      if :: H[ob].st == DEAD -> CR; H[ob].st = LIMBO :: else -> assert(H[ob].st == LIMBO) fi;
 	      do
 	      :: load(remote[OWNER(ob)]);
+#ifdef BUG_PUSH_UNLOGGED
+		 atomic { CR; PUBLISH(wc, we); redo[me].next = H[ob].era }
+#else
 		 atomic { CR; PUBLISH(wc, we); CR; seal(PUSH, 0, ob, H[ob].era) }
+#endif
 		 atomic {
 			CR; cas(remote[OWNER(ob)], ob);
 			if :: ok -> freed[ob]++; CR; top[me] = redo[me].next; CR; bump() :: else fi
