@@ -242,6 +242,8 @@ breaks exchange.pml -DBUG_EXCHANGE_FORGOTTEN -DOPS=0
 breaks exchange.pml -DBUG_EXCHANGE_NOT_RAISED -DCRASHES=0
 breaks exchange.pml -DBUG_EXCHANGE_TAKES_ANY -DCRASHES=0
 breaks exchange.pml -DBUG_UNDO_ANY -DCRASHES=0
+breaks exchange.pml -DBUG_DISPLACED_NO_PARENT -DCRASHES=0 -DOPS=0
+breaks exchange.pml -DBUG_UNDO_KEEPS_PARENT -DCRASHES=0
 holds swaps.pml -DCRASHES=1
 in_full holds swaps.pml -DCRASHES=1 -DEMPTY_3
 holds swaps.pml -DN=3 -DOP2=X23 -DOP3=T1 -DCRASHES=1

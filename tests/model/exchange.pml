@@ -4,25 +4,25 @@
  * Stands for prepare() and put() of shm/names_rename.c (CXLSHM_EXCHANGE) and finish_unlink(), undo(), put_displaced(),
  * put_back(), put_elsewhere(), name_own(), names_settle_with() of shm/names_todo.c.
  *
- * Client 1 exchanges the name a in directory P, of file X, with the name b in directory Q, of file Y: first b becomes X's
- * (from here on it happens, and Y has no name), then a becomes Y's.  If a is not the same entry any more, X's new
- * name is taken back and Y gets b again; if that has gone, too, Y gets a if it is free, else b if it is free, else a name of its
- * own in Q, made of b and Y's number.  Client 2 makes OPS steps, each any one of: take a or b away, put a new
- * file there or over what is there, remove Q.  With COMES_BACK what it puts over something may be a rename's new name that is
- * taken back, and then the entry that was there comes back.
+ * Client 1 exchanges the name a in directory P, of file X, with the name b in directory Q, of Y, which may be a directory
+ * and says which one it is in.  First b becomes X's (from here on it happens, and Y has no name), then a becomes Y's.  If a
+ * is not the same entry any more, X's new name is taken back and Y gets b again; if that has gone, too, Y gets a if it is
+ * free, else b if it is free, else a name of its own in Q, made of b and Y's number.  Client 2 makes OPS steps, each any one
+ * of: take a or b away, put a new file there or over what is there, remove Q.  With COMES_BACK what it puts over something
+ * may be a rename's new name that is taken back, and then the entry that was there comes back.
  *
  * Each transaction is one step: an edge, the row and what is owed change together (era.pml, names.pml).  Client 1 may die
  * between any two, CRASHES times, and whoever recovers it goes on with settle().  Death of client 2 looks to client 1 as if
  * it were slow: its debts are paid late.
  *
- * Proves: a file that client 2 took no name from has exactly one in the end (X, if entries come back, perhaps two: a surplus
- * link), and no other file goes; both names show all
- * the time if nobody else touches them, and X under one of them (WATCH); counts of names and entries are right; an
- * entry hangs where its name belongs; no more is owed at once than there is room for.
+ * Proves: what client 2 took no name from has exactly one in the end (X, if entries come back, perhaps two: a surplus
+ * link), and no other file goes; both names show all the time if nobody else touches them, and X under one of them
+ * (WATCH); counts of names and entries are right; Y is where it says; an entry hangs where its name belongs; no more is
+ * owed at once than there is room for.
  *
- * Left out: directories (moves.pml; their parents, their being raised); names that client 2 renames on, which may leave a
- * file with two (README.md); that the own name may be taken, too (then it gets a number); room for it, which the entry has
- * from the beginning; that P is removed; -EAGAIN after which client 1 begins again.
+ * Left out: whose turn it is to rename directories, and X's parent (moves.pml); several exchanges and renames at once
+ * (swaps.pml); that the own name may be taken, too (then it gets a number); room for it, which the entry has from the
+ * beginning; that P is removed; -EAGAIN, after which client 1 begins again.
  */
 #ifndef OPS
 #define OPS 3
@@ -55,6 +55,7 @@ byte crashes, n_new, others;    /* others: how many files of client 2's should h
 byte owed[4];
 bit intent;                     /* the old name is still to be taken away */
 bit replaced;                   /* plan.replaced: the entry 2 is to get its name back if it comes to that */
+byte parent = Q;                /* of Y */
 bit hash_own, text_own;         /* of entry 4: made for a, or for the own name */
 bit taken[5];                   /* client 2 took a name of X, of Y */
 bit done[3];
@@ -76,6 +77,8 @@ inline raise(c) {
 		if :: ok -> count[c]++; owed[c]++; RIGHT_AMOUNT :: else fi
 	}
 }
+
+inline set_parent(d) { if :: parent != d -> CR; parent = d :: else fi }
 
 inline clear_intent() { CR; intent = 0 }
 
@@ -114,12 +117,13 @@ inline put_displaced() {
 	ok = 0;
 	if
 	:: replaced ->
+	   set_parent(P);
 	   if
 	   :: hash_own -> put_back(4, OWN_P)    /* only without the note in the plan */
 	   :: else -> put_back(4, A)
 	   fi;
 	   if
-	   :: !ok -> put_back(2, B)
+	   :: !ok -> set_parent(Q); put_back(2, B)
 	   :: else
 	   fi
 	:: else
@@ -127,6 +131,7 @@ inline put_displaced() {
 #ifndef BUG_NO_OWN_NAME
 	if
 	:: !ok ->
+	   set_parent(Q);
 #ifndef BUG_OWN_NAME_UNNOTED
 	   CR; replaced = 0;
 #endif
@@ -142,6 +147,9 @@ inline put_displaced() {
 
 /* the new name is taken back if it is still there */
 inline undo() {
+#ifndef BUG_UNDO_KEEPS_PARENT
+	set_parent(Q);
+#endif
 	atomic {
 		CR;
 #ifdef BUG_UNDO_ANY
@@ -161,6 +169,9 @@ inline settle() {
 #endif
 	:: intent && !replaced -> put_displaced()      /* its maker died in put_elsewhere() */
 	:: intent && replaced ->
+#ifndef BUG_DISPLACED_NO_PARENT
+	   set_parent(P);
+#endif
 	   atomic {
 		CR;
 #ifdef BUG_EXCHANGE_TAKES_ANY
@@ -290,6 +301,7 @@ init {
 		assert(taken[X] || NAMES(X) == 1);
 #endif
 		assert(taken[Y] || NAMES(Y) == 1);
+		assert(taken[Y] || parent == ((IS(A, Y) || IS(OWN_P, Y)) -> P : Q));
 		assert(NAMES(OTHER) == others);
 		assert(count[X] == NAMES(X) && count[Y] == NAMES(Y));
 		assert(count[P] == (edge[A] != 0) + (edge[OWN_P] != 0));

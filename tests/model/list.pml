@@ -4,15 +4,16 @@
  * Stands for try_next(), next(), read_edge(), position() of shm/names.c and cxlshm_readdir() of shm/api_names.c; what changes
  * the trie is there as names_split(), names_prune() and names_exchange() leave it to a reader.
  *
- * A trie of two levels of two edges: names have hashes of two bits, 0 to 3.  An edge of the directory is empty, or holds an
- * entry, or the node, of which there is one: its memory may be below edge 0, later below edge 1.  The name STAYS is there all
- * the time; one client puts and takes away the others, OPS times, and the node with them; one lists, from position 0 on.
- * What is read of the node counts only if the edge above was the same afterwards.  Stamps are unique.
+ * A trie of two levels of two edges: names have hashes of two bits, 0 to 3.  An edge of the directory is empty, or holds
+ * an entry, or the node, of which there is one: its memory may be below edge 0, later below edge 1.  The name STAYS is there
+ * all the time; one client puts and takes away the others, OPS times, and the node with them; one lists, from position 0
+ * on.  What is read of the node counts only if the edge above was the same afterwards.  Stamps are unique.
  *
  * Proves: STAYS is listed once; no name twice.
  *
- * Left out: more levels, where a walk that begins again on its way down must not begin below where it was to (on_path); clients that change the same edges at once, and freezing (nodes.pml); that an entry's memory
- * may be another's (era.pml, rule 5); deaths, which leave nothing but what one that is slow leaves.
+ * Left out: more levels, where a walk that begins again on its way down must not begin below where it was to (on_path);
+ * clients that change the same edges at once, and freezing (nodes.pml); that an entry's memory may be another's (era.pml,
+ * rule 5); deaths, which leave nothing but what one that is slow leaves.
  */
 #ifndef OPS
 #define OPS 3

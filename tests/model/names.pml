@@ -20,10 +20,11 @@
  * HOLE_RENAME_NO_PIN     the directory being renamed is not raised meanwhile
  * HOLE_RMDIR_NO_RECHECK  rmdir does not look at the name again after loading the word
  *
- * Left out: the trie around an edge; counts (an entry lives while an edge or a
+ * Left out: the trie around an edge (nodes.pml, list.pml); counts (an entry lives while an edge or a
  * root holds it, and its number is used again at once after that); replacing a
- * directory; exchange, which names what it displaced anew; the pool-wide word by
- * which renames of directories, and exchanges with one, go one at a time.
+ * directory (replace.pml); exchange, which names what it displaced anew
+ * (exchange.pml, swaps.pml); the pool-wide word by which renames of directories,
+ * and exchanges with one, go one at a time (moves.pml).
  */
 #include "core.pml"
 #ifndef KIND
