@@ -143,6 +143,14 @@ breaks segment.pml -DBUG_SEGMENTS_FIRST -DCRASHES=0
 breaks segment.pml -DHOLE_PUNCH_ALL -DCRASHES=0
 breaks segment.pml -DBUG_2_NO_PUBLISH -DCRASHES=1
 
+# freed memory is zeroed before it is another client's
+holds zero.pml
+in_full holds zero.pml -DCRASHES=2 -DOPS=2
+breaks zero.pml -DBUG_ADOPTER_LEAVES_BYTES
+breaks zero.pml -DBUG_PUSH_LEAVES_BYTES
+breaks zero.pml -DBUG_POP_LEAVES_BYTES
+breaks zero.pml -DBUG_LIMBO_BEFORE_ZEROS
+
 # files of file objects
 holds extent.pml
 breaks extent.pml -DBUG_FILE_BEFORE_OWNER
