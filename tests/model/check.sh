@@ -92,7 +92,8 @@ breaks() { run breaks -O0 "$@"; }
 holds_big() { [ "$mode" != full ] || run holds -O2 "$@"; }
 in_full() { [ "$mode" != full ] || "$@"; }
 
-# counts: rules 1 to 8, that a slot's era and row outlive its owner, and the order of an allocation
+# counts: rules 1 to 8, that a slot's era and row outlive its owner, the orders of an allocation and of a release, what its
+# seal commits, and how to tell that something landed
 holds era.pml -DCRASHES=0 -DOPS=2
 holds era.pml -DCRASHES=1 -DOPS=1 -DTWO_RECOVERERS
 holds era.pml -DCRASHES=0 -DOPS=2 -DBY_NUMBER
@@ -112,12 +113,26 @@ breaks era.pml -DBUG_8_NO_LOCK -DTWO_RECOVERERS -DCRASHES=1 -DOPS=1
 breaks era.pml -DBUG_ROW_CLEARED -DCRASHES=1 -DOPS=1
 breaks era.pml -DBUG_ERA_RESTARTS -DLIVES=1 -DCRASHES=1 -DOPS=1
 breaks era.pml -DBUG_ALLOC_LIVE_FIRST -DCRASHES=1 -DOPS=0 -DOPS2=1
+breaks era.pml -DBUG_FREE_ROOT_COUNTS -DCRASHES=1 -DOPS=0 -DOPS2=1
+breaks era.pml -DBUG_RELEASE_ROOT_FIRST -DCRASHES=1 -DOPS=3 -DOPS2=0
+breaks era.pml -DBUG_4_NO_FINISH -DCRASHES=1 -DOPS=0 -DOPS2=1
+breaks era.pml -DBUG_6_STORE_TORN -DSTART_HELD -DCRASHES=1 -DOPS=0 -DOPS2=1
+breaks era.pml -DBUG_MOVE_UNSEALED -DCRASHES=1 -DOPS=0 -DOPS2=2
+breaks era.pml -DBUG_MOVE_NOT_REPEATED -DCRASHES=1 -DOPS=0 -DOPS2=2
+in_full holds era.pml -DLANDED_IN_STEPS -DCRASHES=1 -DOPS=1
+breaks era.pml -DBUG_LANDED_ROWS_FIRST -DCRASHES=1 -DOPS=1
+breaks era.pml -DBUG_LANDED_WORD_ONLY -DCRASHES=1 -DOPS=1
+breaks era.pml -DBUG_LANDED_ROWS_ONLY -DCRASHES=1 -DOPS=1
 
 # the dead list
 holds reclaim.pml -DCRASHES=2
 holds reclaim.pml -DCRASHES=2 -DPARENT_IN=2 -DCHILD_IN=1
 breaks reclaim.pml -DBUG_NO_PHASE -DCRASHES=2
 breaks reclaim.pml -DBUG_POP_UNLOGGED -DCRASHES=1
+breaks reclaim.pml -DBUG_POP_WITH_FIELDS -DCRASHES=0
+breaks reclaim.pml -DBUG_LINKED_TWICE -DCRASHES=1
+breaks reclaim.pml -DBUG_DEAD_LIST_FORGOTTEN -DCRASHES=1
+breaks reclaim.pml -DBUG_PUSH_UNLOGGED -DCRASHES=1
 
 # segments
 holds segment.pml -DCRASHES=1
@@ -132,6 +147,20 @@ breaks segment.pml -DBUG_COLLECT_ZEROES -DSTART_HELD -DONE_SEGMENT -DCRASHES=1 -
 breaks segment.pml -DBUG_SEGMENTS_FIRST -DCRASHES=0
 breaks segment.pml -DHOLE_PUNCH_ALL -DCRASHES=0
 breaks segment.pml -DBUG_2_NO_PUBLISH -DCRASHES=1
+
+# freed memory is zeroed before it is another client's
+holds zero.pml
+in_full holds zero.pml -DCRASHES=2 -DOPS=2
+breaks zero.pml -DBUG_ADOPTER_LEAVES_BYTES
+breaks zero.pml -DBUG_PUSH_LEAVES_BYTES
+breaks zero.pml -DBUG_POP_LEAVES_BYTES
+breaks zero.pml -DBUG_LIMBO_BEFORE_ZEROS
+
+# files of file objects
+holds extent.pml
+breaks extent.pml -DBUG_FILE_BEFORE_OWNER
+breaks extent.pml -DBUG_BLOCK_FIRST
+breaks extent.pml -DBUG_ID_REUSED
 
 # who pushes and who orphans look at each other
 holds looks.pml -DCRASHES=1 -DOPS=0 -DOWNER2=2
@@ -170,6 +199,7 @@ in_full breaks spans.pml -DBUG_HEAD_FIRST -DCRASHES=0 -DSTART_SPAN -DOPS=1
 # names
 holds names.pml -DCRASHES=2 -DOP1=REN_AB -DWATCH
 breaks names.pml -DCRASHES=0 -DOP1=RM_A -DWATCH	# the watcher does see a name go
+holds names.pml -DCRASHES=1 -DOP1=REN_AB -DB_TAKEN -DWATCH_B
 holds names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_AC
 holds names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_AC -DB_TAKEN
 holds names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=RM_A -DTHEN2=INS_A
@@ -179,6 +209,9 @@ holds names.pml -DCRASHES=2 -DOP1=INS_C -DOP2=RMDIR_A -DKIND=2
 holds names.pml -DCRASHES=1 -DOP1=INS_C -DTHEN1=RM_C -DOP2=RMDIR_A -DKIND=2
 breaks names.pml -DBUG_2_NO_PUBLISH -DCRASHES=1 -DOP1=INS_C -DOP2=RM_A
 breaks names.pml -DBUG_RAISE_LATE -DCRASHES=0 -DOP1=INS_C -DOP2=RMDIR_A -DKIND=2
+breaks names.pml -DBUG_RAISE_REMOVED -DCRASHES=0 -DOP1=INS_C -DOP2=RMDIR_A -DKIND=2
+breaks names.pml -DBUG_OLD_FIRST -DCRASHES=0 -DOP1=REN_AB -DWATCH	# holds without the watcher; so does the next
+breaks names.pml -DBUG_REPLACED_FIRST -DCRASHES=0 -DOP1=REN_AB -DB_TAKEN -DWATCH_B
 breaks names.pml -DBUG_LOWER_EARLY -DCRASHES=0 -DOP1=INS_C -DTHEN1=RM_C -DOP2=RMDIR_A -DKIND=2
 breaks names.pml -DBUG_RMDIR_NO_MARK -DCRASHES=0 -DOP1=INS_C -DOP2=RMDIR_A -DKIND=2
 breaks names.pml -DBUG_DEBT_FORGOTTEN -DCRASHES=1 -DOP1=INS_C
@@ -190,6 +223,45 @@ breaks names.pml -DHOLE_RENAME_NO_PIN -DCRASHES=0 -DOP1=REN_AB -DOP2=RMDIR_A -DK
 breaks names.pml -DHOLE_RMDIR_NO_RECHECK -DCRASHES=0 -DOP1=REN_AB -DOP2=RMDIR_A -DKIND=2
 breaks names.pml -DN=3 -DCRASHES=0 -DOP1=REN_AB -DOP2=REN_AC -DOP3=REN_BA	# what undo does not mend: README.md
 
+# renames of directories, one at a time
+holds moves.pml -DCRASHES=2
+in_full holds moves.pml -DCRASHES=1 -DTHEN1=A_BACK
+holds moves.pml -DCRASHES=1 -DOP2=A_TO_C -DTHEN2=B_TO_A
+breaks moves.pml -DBUG_MOVE_TOGETHER -DCRASHES=0
+breaks moves.pml -DBUG_LOOP_LOOKED_FOR_FIRST -DCRASHES=0
+breaks moves.pml -DBUG_TURN_UNLOGGED -DCRASHES=1
+breaks moves.pml -DBUG_TURN_KEPT -DCRASHES=1
+breaks moves.pml -DBUG_TURN_STOLEN -DCRASHES=1
+breaks moves.pml -DBUG_TURN_GIVEN_FIRST -DCRASHES=0
+breaks moves.pml -DBUG_PARENT_LAST -DCRASHES=1
+breaks moves.pml -DBUG_SLOT_BEFORE_RECORD -DCRASHES=0
+
+# a directory that another is renamed over
+holds replace.pml
+holds replace.pml -DWATCH
+breaks replace.pml -DBUG_REPLACED_OPEN -DCRASHES=0
+breaks replace.pml -DBUG_REPLACED_HIDDEN -DWATCH -DCRASHES=0
+breaks replace.pml -DBUG_REVIVE_FORGOTTEN
+
+# exchanges of two names
+holds exchange.pml
+in_full holds exchange.pml -DCOMES_BACK
+holds exchange.pml -DWATCH -DCRASHES=2 -DOPS=0
+breaks exchange.pml -DBUG_DISPLACED_DROPPED
+breaks exchange.pml -DBUG_NO_OWN_NAME
+breaks exchange.pml -DBUG_OWN_NAME_UNNOTED
+breaks exchange.pml -DBUG_PLACED_UNLOGGED
+breaks exchange.pml -DBUG_EXCHANGE_FORGOTTEN -DOPS=0
+breaks exchange.pml -DBUG_EXCHANGE_NOT_RAISED -DCRASHES=0
+breaks exchange.pml -DBUG_EXCHANGE_TAKES_ANY -DCRASHES=0
+breaks exchange.pml -DBUG_UNDO_ANY -DCRASHES=0
+breaks exchange.pml -DBUG_DISPLACED_NO_PARENT -DCRASHES=0 -DOPS=0
+breaks exchange.pml -DBUG_UNDO_KEEPS_PARENT -DCRASHES=0
+holds swaps.pml -DCRASHES=1
+in_full holds swaps.pml -DCRASHES=1 -DEMPTY_3
+holds swaps.pml -DN=3 -DOP2=X23 -DOP3=T1 -DCRASHES=1
+breaks swaps.pml -DBUG_DISPLACED_DROPPED -DN=3 -DOP2=X23 -DOP3=T1
+
 # inner nodes that come and go
 holds nodes.pml -DOP1=RM_0 -DOP2=INS_1 -DOP3=LOOK_1 -DCRASHES=1
 holds nodes.pml -DOP1=RM_0 -DTHEN1=INS_0 -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=USE -DSTART_FROZEN
@@ -200,6 +272,14 @@ breaks nodes.pml -DBUG_FROZEN_KEPT -DOP1=RM_0 -DOP2=INS_1 -DSTART_FROZEN
 breaks nodes.pml -DBUG_READ_OUT_OF_PLACE -DOP1=RM_0 -DOP2=LOOK_1 -DOP3=USE
 breaks nodes.pml -DBUG_FREEZE_OUT_OF_PLACE -DOP1=RM_0 -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=USE
 breaks nodes.pml -DBUG_EDGE_NO_STAMP -DOP1=RM_0 -DOP2=INS_1 -DOP3=INS_0
+
+# listing a directory that changes
+holds list.pml
+holds list.pml -DSTAYS=1
+holds list.pml -DSTAYS=3
+breaks list.pml -DBUG_POSITION_IS_COUNT
+breaks list.pml -DBUG_READ_OUT_OF_PLACE
+breaks list.pml -DBUG_SPLIT_EMPTY
 
 # queues
 holds queue.pml -DSENDERS=1 -DRECEIVERS=1
@@ -214,6 +294,28 @@ breaks queue.pml -DONE -DBUG_NOSETTLE
 breaks queue.pml -DONE -DBUG_LATE
 holds_big queue.pml -DTRIES=1
 holds_big queue.pml -DSENDERS=2 -DRECEIVERS=1
+
+# plain stores into a queue's cells
+holds spsc.pml -DCRASHES=1
+in_full holds spsc.pml -DCRASHES=1 -DCAP=1
+holds spsc.pml -DCRASHES=2 -DOBJECTS=2
+breaks spsc.pml -DBUG_2_STORE_NO_PUBLISH -DCRASHES=1
+
+# waiting at a queue
+holds wait.pml
+holds wait.pml -DFENCED
+holds wait.pml -DSENDERS=2 -DRECEIVERS=1 -DSENDS=1 -DRECEIVES=2
+holds wait.pml -DRECEIVERS=1 -DRECEIVES=2 -DCRASHES=1
+breaks wait.pml -DBUG_NO_SECOND_LOOK
+breaks wait.pml -DBUG_WORD_READ_LATE
+breaks wait.pml -DBUG_CLEARED_LAST
+breaks wait.pml -DBUG_NOT_COUNTED
+breaks wait.pml -DBUG_ONE_WOKEN
+breaks wait.pml -DBUG_ROOM_WAKES_NOBODY
+breaks wait.pml -DBUG_NO_MEMBARRIER
+breaks wait.pml -DFENCED -DBUG_WAKER_UNFENCED
+breaks wait.pml -DFENCED -DBUG_SLEEPER_UNFENCED
+breaks wait.pml -DBUG_NO_TIMEOUT -DCRASHES=1
 
 # lost write-backs
 holds host.pml -DCRASHES=2 -DOPS=1
@@ -242,8 +344,13 @@ holds_big spans.pml -DCRASHES=2 -DSTART_SPAN -DOPS=1
 holds_big names.pml -DCRASHES=2 -DOP1=REN_AB -DOP2=REN_AC
 holds_big names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_BA -DB_TAKEN
 holds_big names.pml -DCRASHES=1 -DOP1=REN_AB -DOP2=REN_AB -DKIND=2
+holds_big moves.pml -DCRASHES=2 -DTHEN1=A_BACK -DTHEN2=B_BACK
+holds_big exchange.pml -DCOMES_BACK -DCRASHES=2 -DOPS=4
+holds_big swaps.pml -DN=3 -DOP2=X23
 holds_big nodes.pml -DOP1=RM_0 -DTHEN1=INS_0 -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=LOOK_1 -DCRASHES=1
 holds_big nodes.pml -DOP1=RM_0 -DOP2=INS_1 -DTHEN2=RM_1 -DOP3=INS_0 -DTHEN3=USE -DCRASHES=2 -DSTART_FROZEN
+holds_big wait.pml -DCRASHES=1
+holds_big list.pml -DOPS=5
 holds_big host.pml -DCRASHES=2 -DOPS=2
 
 distinct() { printf '%s\n' "$@" | sort -u | wc -l; }

@@ -68,16 +68,25 @@ inline cas(W, V) {
 }
 
 /* did the sealed record's CAS on the word with stamp (C, X) land? */
-inline landed(C, X) {
-	d_step {
-		ok = (C == me && X == redo[me].era);
-		k = 1;
-		do
-		:: k <= N -> if :: k != me && E[k].seen[me] >= redo[me].era -> ok = 1 :: else fi; k++
-		:: else -> break
-		od;
-		k = 0
-	}
+inline by_rows() {
+	k = 1;
+	do
+	:: k <= N -> if :: k != me && E[k].seen[me] >= redo[me].era -> ok = 1 :: else fi; k++
+	:: else -> break
+	od;
+	k = 0
 }
+#if defined(BUG_LANDED_WORD_ONLY)
+#define landed(C, X) d_step { ok = (C == me && X == redo[me].era) }
+#elif defined(BUG_LANDED_ROWS_ONLY)
+#define landed(C, X) d_step { ok = 0; by_rows() }
+#elif defined(LANDED_IN_STEPS)
+/* the word, then the rows: who replaces the stamp in between has noted it before */
+#define landed(C, X) ok = (C == me && X == redo[me].era); d_step { by_rows() }
+#elif defined(BUG_LANDED_ROWS_FIRST)
+#define landed(C, X) d_step { ok = 0; by_rows() } ok = ok || (C == me && X == redo[me].era)
+#else
+#define landed(C, X) d_step { ok = (C == me && X == redo[me].era); by_rows() }
+#endif
 
 #define WORD_LOCALS byte wv, wc, we, k; bit ok

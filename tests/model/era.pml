@@ -74,7 +74,13 @@ inline attach(S, D) {
 	:: hload(ob);
 	   if
 	   :: PRIVATE(ob) ->
-	      atomic { CR; PUBLISH(hc, he); CR; seal(ATTACH, D, ob, 0); CR; d_step { hput(ob, hn + 1) } CR; root[me].t[D] = ob; CR; bump() }
+	      atomic {
+		CR; PUBLISH(hc, he); CR; seal(ATTACH, D, ob, 0); CR;
+#ifdef BUG_6_STORE_TORN
+		H[ob].cnt = hn + 1; CR;
+#endif
+		d_step { hput(ob, hn + 1) } CR; root[me].t[D] = ob; CR; bump()
+	      }
 	      break
 	   :: else -> raise(ob, D); if :: ok -> break :: else fi
 	   fi
@@ -135,7 +141,11 @@ inline by_number(D) {
 }
 
 inline move(S, D) {
+#ifdef BUG_MOVE_UNSEALED
+	atomic { CR; root[me].t[D] = root[me].t[S]; CR; root[me].t[S] = 0 }
+#else
 	atomic { CR; seal(MOVE, S, root[me].t[S], D); CR; root[me].t[D] = redo[me].o; CR; root[me].t[S] = 0; CR; bump() }
+#endif
 }
 
 /* exchange a root with the cell: no count changes */
@@ -182,7 +192,13 @@ inline detach(D) {
 	:: hload(ob); assert(hs == LIVE && hn > 0);
 	   if
 	   :: PRIVATE(ob) && hn == 1 && OWNER(ob) == me && SIMPLE(ob) ->       /* private release: one header store, no log */
-	      atomic { CR; d_step { H[ob].st = FREE; H[ob].cnt = 0; H[ob].cid = LINK; H[ob].era = 0 } CR; root[me].t[D] = 0 }
+	      atomic {
+		CR;
+#ifdef BUG_RELEASE_ROOT_FIRST
+		root[me].t[D] = 0; CR;
+#endif
+		d_step { H[ob].st = FREE; H[ob].cnt = 0; H[ob].cid = LINK; H[ob].era = 0 } CR; root[me].t[D] = 0
+	      }
 	      break
 	   :: PRIVATE(ob) && hn > 1 ->
 	      atomic {
@@ -289,11 +305,16 @@ recover:
 #endif
 	if :: !taken[me] -> goto unlock :: else fi;
 	if
+#ifdef BUG_4_NO_FINISH
+	:: SEALED -> CR; bump()
+#else
 	:: SEALED ->
 	   atomic { ob = redo[me].o; d = redo[me].slot; n = redo[me].next }
 	   if
 	   :: redo[me].op == SWAP -> landed(cell.cid, cell.era); if :: ok -> CR; root[me].t[d] = ob :: else fi
+#ifndef BUG_MOVE_NOT_REPEATED
 	   :: redo[me].op == MOVE -> CR; root[me].t[n] = ob; CR; root[me].t[d] = 0
+#endif
 	   :: redo[me].op == ATTACH -> landed(H[ob].cid, H[ob].era); if :: ok -> CR; root[me].t[d] = ob :: else fi
 	   :: redo[me].op == DETACH ->
 	      landed(H[ob].cid, H[ob].era);
@@ -305,6 +326,7 @@ recover:
 	   :: else                              /* not reached under rule 8 */
 	   fi;
 	   CR; bump()
+#endif
 	:: else ->
 #ifndef BUG_4_NO_BUMP
 	   CR; bump()           /* the dead client may have used its era in an unlogged stamp */
@@ -317,8 +339,12 @@ drop:	undertake();
 	   ob = root[me].t[n];
 	   if
 	   :: ob == 0
+#ifdef BUG_FREE_ROOT_COUNTS
+	   :: ob != 0 -> detach(n)
+#else
 	   :: ob != 0 && H[ob].st == FREE && OWNER(ob) == me -> CR; root[me].t[n] = 0   /* an allocation that did not happen, or a release that did */
 	   :: else -> detach(n)
+#endif
 	   fi;
 	   n++
 	:: else -> break

@@ -12,7 +12,7 @@
  * becomes REMOVED, and has no name in the end, a LIVE one exactly one; a name
  * made by one client is not removed by another one's rename; of two renames of
  * one name at most one succeeds; while a rename runs, the object always has a
- * name (WATCH).
+ * name (WATCH), and a name that it replaces is never missing (WATCH_B).
  *
  * The design as first written breaks under two scripts; HOLE_ switches bring it
  * back (README.md tells the story):
@@ -20,10 +20,11 @@
  * HOLE_RENAME_NO_PIN     the directory being renamed is not raised meanwhile
  * HOLE_RMDIR_NO_RECHECK  rmdir does not look at the name again after loading the word
  *
- * Left out: the trie around an edge; counts (an entry lives while an edge or a
+ * Left out: the trie around an edge (nodes.pml, list.pml); counts (an entry lives while an edge or a
  * root holds it, and its number is used again at once after that); replacing a
- * directory; exchange, which names what it displaced anew; the pool-wide word by
- * which renames of directories, and exchanges with one, go one at a time.
+ * directory (replace.pml); exchange, which names what it displaced anew
+ * (exchange.pml, swaps.pml); the pool-wide word by which renames of directories,
+ * and exchanges with one, go one at a time (moves.pml).
  */
 #include "core.pml"
 #ifndef KIND
@@ -108,7 +109,9 @@ inline raise(DIR, WHY) {
 	do
 	:: load(word[DIR]);
 	   if
+#ifndef BUG_RAISE_REMOVED
 	   :: wv == REMOVED -> if :: SEALED -> CR; bump() :: else fi; ok = 0; break
+#endif
 	   :: else ->
 	      atomic { CR; PUBLISH(wc, we); CR; seal(RAISE, DIR, WHY, 0) }
 	      atomic { CR; cas(word[DIR], wv + 1); if :: ok -> CR; slot[me].owed[WHY] = DIR; CR; bump() :: else fi }
@@ -140,6 +143,48 @@ inline apply_undo(EDGE, OLD) {
 	CR; d_step { slot[me].from = 0; slot[me].to = 0; slot[me].want = 0 }
 }
 
+#ifdef BUG_RENAME_REMOVES_ANY
+#define IS_IT (wv == e || slot[me].to != 0)
+#else
+#define IS_IT (wv == e)
+#endif
+
+/* remove's second half, if it comes first: ok = 0 if there is nothing to lower */
+inline lower_early(DIR) {
+	do
+	:: load(word[DIR]);
+	   if
+	   :: wv == REMOVED || wv == 0 -> if :: SEALED -> CR; bump() :: else fi; ok = 0; break
+	   :: else ->
+	      atomic { CR; PUBLISH(wc, we); CR; seal(LOWER, DIR, DEBT, 0) }
+	      atomic { CR; cas(word[DIR], wv - 1); if :: ok -> CR; bump() :: else fi }
+	      if :: ok -> break :: else fi
+	   fi
+	od
+}
+
+/* take the name f away, if it still is the entry e; ok says so */
+inline remove() {
+	do
+	:: load(edge[f]);
+	   if
+	   :: wv == 0 || !IS_IT -> if :: SEALED -> CR; bump() :: else fi; ok = 0; break
+	   :: else ->
+	      atomic { CR; PUBLISH(wc, we); CR; seal(REMOVE, f, wv, 0) }
+	      atomic {
+		CR; cas(edge[f], 0);
+		if
+		:: ok ->
+		   if :: what[wv] == OTHER && (slot[me].to == 0 || what[slot[me].mine] == OTHER) -> others-- :: else fi;
+		   apply_remove(f); CR; bump()
+		:: else
+		fi
+	      }
+	      if :: ok -> break :: else fi
+	   fi
+	od
+}
+
 #ifdef BUG_RENAME_HOLDS_NOTHING
 #define LET_GO slot[me].held = 0
 #else
@@ -155,7 +200,18 @@ inline put() {
 #endif
 	if
 	:: ok -> make_entry((f == 0 -> OTHER : what[slot[me].held]));
-#ifndef BUG_RAISE_LATE
+#if defined(BUG_OLD_FIRST)
+	   /* what the old name needed of the count goes over to the new one; nothing is left to remove after that */
+	   if
+	   :: f != 0 -> e = slot[me].held; remove(); f = 0
+	   :: else -> raise(DIR_OF(t), DEBT)
+	   fi
+#elif defined(BUG_REPLACED_FIRST)
+	   if
+	   :: f != 0 && FULL(t) -> x = f; f = t; e = edge[t].v; remove(); f = x; x = 0
+	   :: else -> raise(DIR_OF(t), DEBT)
+	   fi
+#elif !defined(BUG_RAISE_LATE)
 	   raise(DIR_OF(t), DEBT)
 #endif
 	:: else
@@ -223,48 +279,6 @@ inline unlink() {
 	lookup(f);
 	e = slot[me].held;
 	if :: e == 0 || what[e] == D -> f = 0; e = 0 :: else fi
-}
-
-#ifdef BUG_RENAME_REMOVES_ANY
-#define IS_IT (wv == e || slot[me].to != 0)
-#else
-#define IS_IT (wv == e)
-#endif
-
-/* remove's second half, if it comes first: ok = 0 if there is nothing to lower */
-inline lower_early(DIR) {
-	do
-	:: load(word[DIR]);
-	   if
-	   :: wv == REMOVED || wv == 0 -> if :: SEALED -> CR; bump() :: else fi; ok = 0; break
-	   :: else ->
-	      atomic { CR; PUBLISH(wc, we); CR; seal(LOWER, DIR, DEBT, 0) }
-	      atomic { CR; cas(word[DIR], wv - 1); if :: ok -> CR; bump() :: else fi }
-	      if :: ok -> break :: else fi
-	   fi
-	od
-}
-
-/* take the name f away, if it still is the entry e; ok says so */
-inline remove() {
-	do
-	:: load(edge[f]);
-	   if
-	   :: wv == 0 || !IS_IT -> if :: SEALED -> CR; bump() :: else fi; ok = 0; break
-	   :: else ->
-	      atomic { CR; PUBLISH(wc, we); CR; seal(REMOVE, f, wv, 0) }
-	      atomic {
-		CR; cas(edge[f], 0);
-		if
-		:: ok ->
-		   if :: what[wv] == OTHER && (slot[me].to == 0 || what[slot[me].mine] == OTHER) -> others-- :: else fi;
-		   apply_remove(f); CR; bump()
-		:: else
-		fi
-	      }
-	      if :: ok -> break :: else fi
-	   fi
-	od
 }
 
 /* a rename whose old name went to somebody else takes its new one back, if that is still there */
@@ -387,9 +401,11 @@ out:	done[me] = 1
 #define HOLDS(x, w) (edge[x].v != 0 && what[edge[x].v] == w)
 #define NAMES(w) (HOLDS(1, w) + HOLDS(2, w) + HOLDS(3, w))
 
-#ifdef WATCH
 /* looks once, at any moment */
+#if defined(WATCH)
 proctype Watch() { assert(NAMES(KIND) > 0) }
+#elif defined(WATCH_B)
+proctype Watch() { assert(FULL(2)) }
 #endif
 
 init {
@@ -400,7 +416,7 @@ init {
 #ifdef B_TAKEN
 		edge[2].v = 2; what[2] = OTHER; word[P].v = 2; others = 1;
 #endif
-#ifdef WATCH
+#if defined(WATCH) || defined(WATCH_B)
 		run Watch();
 #endif
 		run Client(1, OP1 + 10 * THEN1); run Client(2, OP2 + 10 * THEN2);

@@ -13,7 +13,8 @@
  * cell.  -DBUG_EARLY: a position may be emptied before tail passed it.  -DBUG_FULL: full without looking at head again (not
  * seen with TRIES=1).  With -DONE, -DBUG_NOSETTLE: a successor goes on from the counter as it is; -DBUG_LATE: the counter
  * after the cell.
- * Not modelled: weak memory order.
+ * Not modelled: weak memory order; records, and what becomes of the references (spsc.pml); waiting (wait.pml); that a role is
+ * one client's only.
  */
 #ifdef ONE
 #ifndef SENDERS

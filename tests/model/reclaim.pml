@@ -61,7 +61,11 @@ inline clear_slot(SL) { if :: SL == ROOT -> root[me] = 0 :: else -> field = 0 fi
 
 /* a zero-count object onto my dead list; may be repeated */
 inline bury(OB, SL) {
+#ifdef BUG_LINKED_TWICE
+	CR; d_step { H[OB].cid = LINK; H[OB].era = top[me] } CR; top[me] = OB;
+#else
 	if :: top[me] != OB -> CR; d_step { H[OB].cid = LINK; H[OB].era = top[me] } CR; top[me] = OB :: else fi;
+#endif
 	CR; clear_slot(SL)
 }
 
@@ -90,9 +94,11 @@ inline detach(SL) {
 inline undertake() {
 	do
 	:: top[me] == 0 -> break
+#ifndef BUG_POP_WITH_FIELDS
 	:: top[me] == 1 && field != 0 -> detach(FIELD)
+#endif
 	:: else ->
-	   ob = top[me];
+	   ob = top[me]; assert(H[ob].st != FREE);
 	   if
 	   :: OWNER(ob) == me ->
 	      atomic {
@@ -107,7 +113,11 @@ inline undertake() {
 	      if :: H[ob].st == DEAD -> CR; H[ob].st = LIMBO :: else -> assert(H[ob].st == LIMBO) fi;
 	      do
 	      :: load(remote[OWNER(ob)]);
+#ifdef BUG_PUSH_UNLOGGED
+		 atomic { CR; PUBLISH(wc, we); redo[me].next = H[ob].era }
+#else
 		 atomic { CR; PUBLISH(wc, we); CR; seal(PUSH, 0, ob, H[ob].era) }
+#endif
 		 atomic {
 			CR; cas(remote[OWNER(ob)], ob);
 			if :: ok -> freed[ob]++; CR; top[me] = redo[me].next; CR; bump() :: else fi
@@ -190,6 +200,9 @@ crash:	atomic { FORGET; n = 0 }
 	:: else
 	fi;
 	CR; bump();
+#ifdef BUG_DEAD_LIST_FORGOTTEN
+	top[me] = 0;
+#endif
 	undertake();
 drop:	if :: root[me] != 0 -> detach(ROOT) :: else fi;
 	undertake();
