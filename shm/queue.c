@@ -100,7 +100,10 @@ uint32_t queue_announce(struct client *c, const struct queue *queue, enum queue_
 	/* Crash: the next step of the other side wakes nobody, in vain. */
 	a32_store_release(side == QUEUE_SENDER ? &q->send_waiting : &q->receive_waiting, 1);
 	CRASH_POINT(c, queue, announced);
-	/* Pairs: wake().  Where membarrier is missing all clients are `fenced`. */
+	/*
+	 * Pairs: wake().  Where membarrier is missing all clients are `fenced`; if it is taken from one process alone, a wake-up
+	 * of that one may be lost, which costs it a slice of its sleep.
+	 */
 	if (!c->fenced)
 		(void)syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
 	fence_seq_cst();
