@@ -6,13 +6,13 @@
  * wait.h; each kind of call must have done its work once beside each stopped client.  The slowest is reported, never
  * judged: only a watchdog fails the test.
  *
- *   wait [--long] [--replay NAME:H] [--list]
+ *   wait [--long] [--replay NAME[:H]] [--list]
  *
  * For each scenario: a fresh pool with a neighbour; the action runs in a child that stops itself at its h-th point; then
  * the neighbour's calls, each timed; then the child is killed and recovered, and the checker must find nothing.
  * --long stops at every point that is passed; otherwise at the first pass of each point in each scenario.  A listed
  * point at which nobody was stopped fails the run, and with --long a reason that nobody was ever given.  --replay takes
- * one of them again; of passage 0 the action alone.
+ * one scenario, or one passage of it again; of passage 0 the action alone.
  *
  * The documented exception: renames of directories wait for one another, so beside a client that renames one the neighbour
  * makes none.
@@ -388,7 +388,7 @@ int main(int argc, char **argv)
 {
 	const char *only = NULL;
 	uint32_t only_h = 0, distinct = 0;
-	int found = 0;
+	int found = 0, one = 0;
 	const char *length = getenv("CXLSHM_TEST_LENGTH");
 	int full = length && !strcmp(length, "long");
 
@@ -400,16 +400,18 @@ int main(int argc, char **argv)
 		} else if (!strcmp(argv[i], "--replay") && i + 1 < argc) {
 			char *colon = strchr(argv[++i], ':');
 
-			if (!colon || sscanf(colon + 1, "%u", &only_h) != 1)
+			if (colon && sscanf(colon + 1, "%u", &only_h) != 1)
 				return 2;
-			*colon = 0;
+			if (colon)
+				*colon = 0;
+			one = colon != NULL;
 			only = argv[i];
 		} else if (!strcmp(argv[i], "--list")) {
 			for (const struct scenario *s = scenarios; s->name; s++)
 				puts(s->name);
 			return 0;
 		} else {
-			fprintf(stderr, "usage: %s [--long] [--replay NAME:H] [--list]\n", argv[0]);
+			fprintf(stderr, "usage: %s [--long] [--replay NAME[:H]] [--list]\n", argv[0]);
 			return 2;
 		}
 	}
@@ -418,7 +420,7 @@ int main(int argc, char **argv)
 	look_out();
 	for (const struct scenario *s = scenarios; s->name; s++)
 		if (!only || !strcmp(only, s->name)) {
-			run_scenario(s, full, only ? (int64_t)only_h : -1);
+			run_scenario(s, full, one ? (int64_t)only_h : -1);
 			found = 1;
 		}
 	for (unsigned p = 0; p < CRASH_POINT_COUNT; p++)
