@@ -8,8 +8,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "names.h"
@@ -17,6 +20,7 @@
 #include "wait.h"
 
 #define LIST_MAX 128
+#define CHILD_S 10
 #define SHORT_NS 1000000	/* of calls that may wait: longer than the polling that they begin with */
 
 /* ---- the clients ---- */
@@ -31,6 +35,37 @@ static int open_and_close(struct stage *s)
 	return rc;
 }
 
+/* A client of a process that ends without leaving, or, should it wait, is ended. */
+static int join_and_die(struct stage *s)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		struct cxlshm_client *c;
+		struct cxlshm_pool *pool;
+		cxlshm_ref ref;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		alarm(CHILD_S);
+		if (cxlshm_pool_open(((struct pool *)s->pool)->path, 0, &pool, NULL) ||
+		    cxlshm_join(pool, "dying", 0, &c) || cxlshm_alloc(c, 40, &ref))
+			_exit(1);
+		_exit(0);
+	}
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -ECHILD;
+}
+
+static int recover_one_that_died(struct stage *s)
+{
+	struct cxlshm_recovery recovery;
+	int rc = cxlshm_recover(s->pool, &recovery);
+
+	return rc || recovery.clients ? rc : -EOWNERDEAD;
+}
+
 static int is_alive(void *arg, const struct cxlshm_client_info *info)
 {
 	(void)arg;
@@ -40,11 +75,13 @@ static int is_alive(void *arg, const struct cxlshm_client_info *info)
 static void clients(struct stage *s)
 {
 	struct cxlshm_client *c = NULL;
+	int died;
 
 	CALL(pool_open, "", FINE, open_and_close(s));
-	CALL(recover, "", FINE, cxlshm_recover(s->pool, NULL));
-	/* It answers 0 in any case; so is anybody left whom nobody recovers? */
-	CALL(each_client, "behind recover", FINE, cxlshm_each_client(s->pool, is_alive, NULL));
+	died = join_and_die(s);	/* to make a process takes longer than any call, and is none */
+	CALL(join, "one that dies", FINE, died);
+	CALL(recover, "one that died", FINE, recover_one_that_died(s));
+	CALL(each_client, "whether all live", FINE, cxlshm_each_client(s->pool, is_alive, NULL));
 	CALL(join, "", FINE, cxlshm_join(s->pool, "another", 0, &c));
 	CALL(leave, "", FINE, cxlshm_leave(c));
 }
