@@ -34,7 +34,7 @@
  *
  * Threads.  A pool handle may be used by any number of threads.  A client handle is used by one
  * thread at a time; join once a thread.  Calls on different clients never wait for each other,
- * whatever the other one is doing, with one exception named at cxlshm_rename().
+ * whatever the other one is doing, with two exceptions named at cxlshm_rename() and cxlshm_extent_busy().
  *
  * Dying.  "Crash" says what others find when the caller dies inside the call.  Where it is not said:
  * either the call has happened or it has not, and all references of the caller are dropped by
@@ -444,7 +444,10 @@ int64_t cxlshm_readlink(struct cxlshm_client *client, cxlshm_ref ref, char *targ
 /* Remove a name that is not a directory's (-EISDIR); the object lives as long as it is referred to. */
 int cxlshm_unlink(struct cxlshm_client *client, cxlshm_ref dir, const char *path);
 
-/* Remove an empty directory.  -ENOTEMPTY. */
+/*
+ * Remove an empty directory.  -ENOTEMPTY: it is not, or for some milliseconds, in which this was tried, another client has been
+ * in the middle of adding a name there, or of taking one out; one that was stopped there is so until it goes on, or dies.
+ */
 int cxlshm_rmdir(struct cxlshm_client *client, cxlshm_ref dir, const char *path);
 
 /*
@@ -454,8 +457,9 @@ int cxlshm_rmdir(struct cxlshm_client *client, cxlshm_ref dir, const char *path)
  * rename both in that moment, what the new one named keeps a name: the old one if it is free, else the new
  * one if it is, else, in the new one's directory, the new one (cut to fit) + "." + cxlshm_id() in
  * hexadecimal (+ "." + a number if need be).
- * An empty directory that is to be replaced takes no new names meanwhile (-ENOENT), also if it is not replaced in the end.
- * Threads: renaming a directory waits for another such rename, if its caller lives.
+ * An empty directory that is to be replaced takes no new names meanwhile (-ENOENT), also if it is not replaced in the end;
+ * whether it is empty is as for cxlshm_rmdir().
+ * Threads: renaming a directory waits for another such rename, if its caller lives, or whoever is just recovering that.
  * Crash: completed by recovery once the new name shows, or taken back if the old one was taken meanwhile.  Recovery has no
  * memory to make room for a name with: of the three above it may pass over one that is free.
  */
@@ -581,9 +585,13 @@ int cxlshm_unmap(struct cxlshm_client *client, void *address);
  * caller's to close; or a negative errno.  It holds no reference: keep one. */
 int cxlshm_extent_open(struct cxlshm_client *client, cxlshm_ref ref, int flags);
 
-/* 1 if any process maps the extent or has a descriptor of it open (or asks this very question), else 0; or a negative
- * errno.  Waits for nobody.  -EACCES: others than the user who made the file need CAP_LEASE, also in a pool that
- * its group may write. */
+/*
+ * 1 if any process maps the extent or has a descriptor of it open (or asks this very question), else 0; or a negative
+ * errno.  -EACCES: others than the user who made the file need CAP_LEASE, also in a pool that its group may write.
+ * Threads: it waits for nobody, but takes a lease (fcntl(2), F_SETLEASE) and gives it back: who opens the file in between, as
+ * cxlshm_map(), _resize() and _reserve() do, waits for that, and if this caller was stopped just there (a death ends it), for as
+ * long as /proc/sys/fs/lease-break-time says, 45 s.
+ */
 int cxlshm_extent_busy(struct cxlshm_client *client, cxlshm_ref ref);
 
 /*

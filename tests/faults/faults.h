@@ -16,6 +16,7 @@
 
 #define MIB (1ull << 20)
 #define SKIPPED 77
+#define POOL_PATH 80
 
 #define MUST(call)                                                                                       \
 	do {                                                                                             \
@@ -72,6 +73,10 @@ static inline void faults_make(const char *path, uint64_t bytes, uint32_t slots)
 }
 
 /* Cases, each in an empty folder of its own. */
+void faults_full_tmpfs(const char *dir);
+void faults_full_tmpfs_span(const char *dir);
+void faults_full_tmpfs_tail(const char *dir);
+void faults_full_tmpfs_join(const char *dir);
 void faults_signals(const char *dir);
 void faults_signal_in_each_call(const char *dir);
 void faults_clock_jumps(const char *dir);

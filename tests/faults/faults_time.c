@@ -32,7 +32,7 @@ struct calls {
 	cxlshm_ref queue;
 	char dir[80], other[90];
 	uint32_t sequence;
-	uint64_t interrupted;	/* waits */
+	uint64_t interrupted[3];	/* waits: to receive, to send, for clients */
 };
 
 static void calls_begin(struct calls *s, const char *dir)
@@ -52,7 +52,8 @@ static void calls_round(struct calls *s)
 {
 	struct cxlshm_pool_options options = {.size_bytes = MIB, .uid = (uid_t)-1, .gid = (gid_t)-1, .force = 1};
 	struct cxlshm_client *c = s->c, *d;
-	cxlshm_ref file, ref, big;
+	cxlshm_ref file, ref, big, sent;
+	struct cxlshm_recovery recovery = {0};
 	struct cxlshm_pool *q;
 	int status, rc;
 	pid_t pid;
@@ -78,9 +79,23 @@ static void calls_round(struct calls *s)
 	cxlshm_pool_close(q);
 	rc = cxlshm_queue_receive_wait(c, s->queue, &ref, 3000000);
 	REQUIRE(rc == -EINTR || rc == -ETIMEDOUT);
-	s->interrupted += rc == -EINTR;
+	s->interrupted[0] += rc == -EINTR;
+	for (int i = 0; i < 3; i++) {
+		MUST(cxlshm_alloc(c, 40, &sent));
+		rc = i < 2 ? cxlshm_queue_send(c, s->queue, sent) : cxlshm_queue_send_wait(c, s->queue, sent, 3000000);
+		REQUIRE(i < 2 ? !rc : rc == -EINTR || rc == -ETIMEDOUT);
+	}
+	s->interrupted[1] += rc == -EINTR;
+	MUST(cxlshm_release(c, sent));
+	for (int i = 0; i < 2; i++) {
+		MUST(cxlshm_queue_receive(c, s->queue, &ref));
+		MUST(cxlshm_release(c, ref));
+	}
+	/* Who has come and gone since the last round is told at once; now nobody comes. */
+	MUST(cxlshm_wait_clients(s->p, &s->sequence, 3000000));
 	rc = cxlshm_wait_clients(s->p, &s->sequence, 3000000);
-	REQUIRE(!rc || rc == -EINTR || rc == -ETIMEDOUT);
+	REQUIRE(rc == -EINTR || rc == -ETIMEDOUT);
+	s->interrupted[2] += rc == -EINTR;
 	pid = fork();
 	if (!pid) {
 		signal(SIGALRM, SIG_IGN);
@@ -92,8 +107,9 @@ static void calls_round(struct calls *s)
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	REQUIRE(WIFSIGNALED(status));
-	MUST(cxlshm_recover(s->p, NULL));
+	REQUIRE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	MUST(cxlshm_recover(s->p, &recovery));
+	REQUIRE(recovery.clients == 1 && recovery.extents == 13);
 	MUST(cxlshm_pool_create(s->other, &options, NULL));
 	MUST(cxlshm_check(s->other, CXLSHM_CHECK_REPAIR, NULL, NULL, &(struct cxlshm_check_result){0}, NULL));
 	MUST(cxlshm_pool_remove(s->other, NULL));
@@ -101,6 +117,8 @@ static void calls_round(struct calls *s)
 
 static void calls_end(struct calls *s)
 {
+	for (int i = 0; i < 3; i++)
+		REQUIRE(s->interrupted[i]);
 	cxlshm_pool_close(s->p);
 	rmdir(s->other);
 	faults_in_order(s->dir);
@@ -130,7 +148,7 @@ void faults_signals(const char *dir)
 		rounds++;
 	}
 	MUST(setitimer(ITIMER_REAL, &never, NULL));
-	REQUIRE(ticks > 100 && rounds && calls.interrupted);
+	REQUIRE(ticks > 100 && rounds);
 	printf("     %d signals in %llu rounds\n", (int)ticks, (unsigned long long)rounds);
 	calls_end(&calls);
 }
@@ -150,7 +168,7 @@ static void traced(const char *dir)
 	raise(SIGSTOP);
 	calls_round(&calls);
 	signal(SIGALRM, SIG_IGN);
-	REQUIRE(ticks > 100 && calls.interrupted);
+	REQUIRE(ticks > 100);
 	calls_end(&calls);
 	exit(0);
 }
@@ -260,6 +278,7 @@ static int joined_far_off(void *arg, const struct cxlshm_client_info *info)
 
 void faults_clock_jumps(const char *dir)
 {
+	struct cxlshm_recovery recovery = {0};
 	struct cxlshm_client *c, *d;
 	struct cxlshm_pool *p, *q;
 	cxlshm_ref queue, ref, full;
@@ -298,7 +317,8 @@ void faults_clock_jumps(const char *dir)
 	/* Nobody is taken for dead because of the time of day. */
 	MUST(cxlshm_pool_open(dir, 0, &q, NULL));
 	MUST(cxlshm_join(q, NULL, 0, &d));
-	MUST(cxlshm_recover(q, NULL));
+	MUST(cxlshm_recover(q, &recovery));
+	REQUIRE(!recovery.clients);
 	MUST(cxlshm_create(c, 0, "file", 1000, 0600, NULL));
 	cxlshm_pool_close(q);
 	cxlshm_pool_close(p);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the stopped client was doing, and what the neighbour does meanwhile.
+ * What all work on, and what the stopped client was doing.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,8 +28,8 @@ void stage_prepare(struct stage *s)
 	MUST(cxlshm_alloc_with(n, 64, 2, CXLSHM_CELLS | CXLSHM_ZERO, &s->held[HOLDER]));
 	MUST(cxlshm_alloc_with(n, 64, 1, CXLSHM_ZERO, &s->held[SHARED]));
 	MUST(cxlshm_cell_store(n, s->held[HOLDER], 0, s->held[SHARED]));
-	MUST(cxlshm_queue_create(n, 4, 0, &s->held[QUEUE]));
-	MUST(cxlshm_queue_create(n, 4, CXLSHM_SPSC, &s->held[SPSC]));
+	MUST(cxlshm_queue_create(n, QUEUE_PLACES, 0, &s->held[QUEUE]));
+	MUST(cxlshm_queue_create(n, QUEUE_PLACES, CXLSHM_SPSC, &s->held[SPSC]));
 	MUST(cxlshm_alloc(n, 40, &s->held[PLAIN]));
 	MUST(cxlshm_mkdir(n, 0, "d", 0700, &s->held[DIRECTORY]));
 	MUST(cxlshm_mknod(n, 0, "a", S_IFIFO | 0600, NULL));
@@ -300,6 +300,19 @@ static void victim_all(struct stage *s, struct cxlshm_pool *pool)
 	abort();
 }
 
+/* Both sides of the one-to-one queue. */
+static void victim_one_to_one(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref queue, ref;
+
+	MUST(cxlshm_import(c, s->token[SPSC][1], &queue));
+	MUST(cxlshm_alloc(c, 40, &ref));
+	MUST(cxlshm_queue_send(c, queue, ref));
+	MUST(cxlshm_queue_receive(c, queue, &ref));
+	abort();
+}
+
 /* Fills the queue, and takes one out. */
 static void victim_receive(struct stage *s, struct cxlshm_pool *pool)
 {
@@ -374,6 +387,16 @@ static void act_succeed(struct stage *s, struct cxlshm_pool *pool)
 	send_one(s, pool, SPSC);
 }
 
+/* The receiver died before it emptied the place it had begun. */
+static void act_succeed_receiver(struct stage *s, struct cxlshm_pool *pool)
+{
+	struct cxlshm_client *c = join(pool);
+	cxlshm_ref queue = take(s, c, SPSC), ref;
+
+	MUST(cxlshm_queue_receive(c, queue, &ref));
+	MUST(cxlshm_leave(c));
+}
+
 /* The queue's counters were left behind by who died: whoever comes next moves them on. */
 static void act_send(struct stage *s, struct cxlshm_pool *pool)
 {
@@ -438,166 +461,20 @@ const struct scenario scenarios[] = {
 	{.name = "names", .act = act_names},
 	{.name = "nodes", .act = act_nodes, .before = before_nodes},
 	{.name = "file", .act = act_file},
-	{.name = "directories", .act = act_directories},
+	{.name = "directories", .act = act_directories, .moves = 1},
 	{.name = "succeed", .act = act_succeed, .victim = victim_all, .dead_at = CRASH_queue_send_begun},
+	{.name = "succeed_receiver", .act = act_succeed_receiver, .victim = victim_one_to_one,
+	 .dead_at = CRASH_queue_receive_begun},
 	{.name = "send", .act = act_send, .victim = victim_receive, .dead_at = CRASH_queue_receive_swapped},
 	{.name = "receive", .act = act_receive, .victim = victim_all, .dead_at = CRASH_queue_send_swapped},
 	{.name = "recover_alloc", .act = act_recover, .victim = victim_all, .dead_at = CRASH_alloc_rooted},
 	{.name = "recover_send", .act = act_recover, .victim = victim_all, .dead_at = CRASH_queue_send_swapped},
-	{.name = "recover_move", .act = act_recover, .victim = victim_all, .dead_at = CRASH_names_move_taken},
+	{.name = "recover_role", .act = act_recover, .victim = victim_all, .dead_at = CRASH_queue_send_begun},
+	{.name = "recover_move", .act = act_recover, .victim = victim_all, .dead_at = CRASH_names_move_taken, .moves = 1},
 	{.name = "recover_unlink", .act = act_recover, .victim = victim_all, .dead_at = CRASH_extent_deleted},
 	{.name = "recover_overtaken", .act = act_recover, .victim = victim_rename, .dead_at = CRASH_names_renamed,
 	 .before = before_overtaken},
 	{.name = "recover_exchange", .act = act_recover, .victim = victim_exchange, .dead_at = CRASH_names_renamed,
-	 .before = before_displaced},
+	 .before = before_displaced, .moves = 1},
 	{.name = NULL},
 };
-
-/* ---- the neighbour ---- */
-
-static int release(struct cxlshm_client *n, int rc, cxlshm_ref ref)
-{
-	if (!rc && ref)
-		rc = cxlshm_release(n, ref);
-	return rc;
-}
-
-static int call_join(struct stage *s)
-{
-	struct cxlshm_client *c;
-	int rc = cxlshm_join(s->pool, "another", 0, &c);
-
-	return rc ? rc : cxlshm_leave(c);
-}
-
-static int call_export(struct cxlshm_client *n)
-{
-	uint64_t token;
-	cxlshm_ref ref;
-	int rc = cxlshm_alloc(n, 40, &ref);
-
-	if (!rc)
-		rc = cxlshm_export(n, ref, &token);
-	if (!rc)
-		rc = cxlshm_import(n, token, &ref);
-	return release(n, rc, ref);
-}
-
-static int call_send(struct cxlshm_client *n, cxlshm_ref queue)
-{
-	cxlshm_ref ref;
-	int rc = cxlshm_alloc(n, 40, &ref);
-
-	if (rc)
-		return rc;
-	rc = cxlshm_queue_send(n, queue, ref);
-	if (rc)
-		cxlshm_release(n, ref);
-	return rc;
-}
-
-static int call_receive(struct cxlshm_client *n, cxlshm_ref queue)
-{
-	cxlshm_ref ref = 0;
-
-	return release(n, cxlshm_queue_receive(n, queue, &ref), ref);
-}
-
-static int call_list(struct cxlshm_client *n, cxlshm_ref dir)
-{
-	struct cxlshm_dirent entry;
-	uint64_t position = 0;
-	int rc;
-
-	while (!(rc = cxlshm_readdir(n, dir, &position, &entry, NULL)))
-		;
-	return rc == -ENOENT ? 0 : rc;
-}
-
-static int call_lookup(struct cxlshm_client *n, const char *name)
-{
-	cxlshm_ref ref = 0;
-
-	return release(n, cxlshm_lookup(n, 0, name, 0, &ref), ref);
-}
-
-/* The file that the stopped one may be working on just now. */
-static void call_file(struct cxlshm_client *n)
-{
-	const struct cxlshm_stat now = {.mode = 0600, .atime = {1, 0}, .mtime = {2, 0}};
-	struct cxlshm_stat st;
-	cxlshm_ref f = 0;
-
-	TIMED("lookup of f", cxlshm_lookup(n, 0, "f", 0, &f));
-	TIMED("stat of f", cxlshm_stat(n, f, &st));
-	TIMED("resize of f", cxlshm_resize(n, f, 4096));
-	TIMED("reserve in f", cxlshm_reserve(n, f, 0, 0, 12288));
-	TIMED("zeroing of f", cxlshm_reserve(n, f, FALLOC_FL_ZERO_RANGE, 100, 12000));
-	TIMED("setattr of f", cxlshm_setattr(n, f, &now, CXLSHM_SET_MODE | CXLSHM_SET_ATIME | CXLSHM_SET_MTIME));
-	TIMED("release of f", cxlshm_release(n, f));
-}
-
-/* Names that the stopped one may be working on just now, then names of its own. */
-static void call_names(struct stage *s)
-{
-	static const char *const theirs[] = {"a", "b1", "b3", "b6", "d", "e", "g", "h", "f", "v", "w", "x", "y"};
-	struct cxlshm_client *n = s->neighbour;
-	cxlshm_ref dir = s->held[DIRECTORY];
-
-	for (size_t i = 0; i < sizeof(theirs) / sizeof(*theirs); i++)
-		TIMED("lookup", call_lookup(n, theirs[i]));
-	TIMED("list", call_list(n, 0));
-	TIMED("list of d", call_list(n, dir));
-	TIMED("create", cxlshm_mknod(n, 0, "n1", S_IFIFO | 0600, NULL));
-	TIMED("create in d", cxlshm_mknod(n, dir, "n1", S_IFIFO | 0600, NULL));
-	TIMED("rename", cxlshm_rename(n, 0, "n1", 0, "n2", 0));
-	TIMED("rename from b3", cxlshm_rename(n, 0, "b3", 0, "n3", 0));
-	TIMED("rename over b6", cxlshm_rename(n, 0, "n2", 0, "b6", 0));
-	TIMED("rename into d", cxlshm_rename(n, 0, "n3", dir, "n3", 0));
-	TIMED("unlink", cxlshm_unlink(n, dir, "n1"));
-	TIMED("unlink of a", cxlshm_unlink(n, 0, "a"));
-	TIMED("unlink of v", cxlshm_unlink(n, 0, "v"));
-	TIMED("mkdir", cxlshm_mkdir(n, 0, "nd", 0700, NULL));
-	TIMED("rmdir", cxlshm_rmdir(n, 0, "nd"));
-	TIMED("mkdir of e", cxlshm_mkdir(n, 0, "e", 0700, NULL));
-	TIMED("rmdir of e", cxlshm_rmdir(n, 0, "e"));
-	TIMED("rmdir of d", cxlshm_rmdir(n, 0, "d"));
-	TIMED("create of a file", cxlshm_create(n, 0, "nf", 4096, 0600, NULL));
-	TIMED("unlink of a file", cxlshm_unlink(n, 0, "nf"));
-}
-
-void stage_neighbour(struct stage *s)
-{
-	struct cxlshm_client *n = s->neighbour;
-	cxlshm_ref ref = 0, holder = s->held[HOLDER], large;
-
-	TIMED("attach", cxlshm_attach(n, s->held[SHARED], &ref));
-	TIMED("release", cxlshm_release(n, ref));
-	for (uint32_t i = 0; i < 2; i++) {
-		ref = 0;
-		TIMED("cell_load", cxlshm_cell_load(n, holder, i, &ref));
-		TIMED("release", cxlshm_release(n, ref));
-		TIMED("cell_store", cxlshm_cell_store(n, holder, i, s->held[PLAIN]));
-		ref = 0;
-		TIMED("cell_swap", cxlshm_cell_swap(n, holder, i, &ref));
-		TIMED("release", cxlshm_release(n, ref));
-		ref = 0;
-		TIMED("cell_cas", cxlshm_cell_cas(n, holder, i, 0, &ref));
-	}
-	TIMED("export and import", call_export(n));
-	TIMED("alloc", cxlshm_alloc(n, 3000, &ref));
-	TIMED("release", cxlshm_release(n, ref));
-	large = 0;
-	TIMED("alloc of a span", cxlshm_alloc(n, 500000, &large));
-	TIMED("release of a span", cxlshm_release(n, large));
-	for (int i = 0; i < 6; i++)
-		TIMED("send", call_send(n, s->held[QUEUE]));
-	for (int i = 0; i < 6; i++)
-		TIMED("receive", call_receive(n, s->held[QUEUE]));
-	TIMED("send to one", call_send(n, s->held[SPSC]));
-	TIMED("receive from one", call_receive(n, s->held[SPSC]));
-	call_file(n);
-	call_names(s);
-	TIMED("recover", cxlshm_recover(s->pool, NULL));
-	TIMED("join and leave", call_join(s));
-}
