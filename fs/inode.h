@@ -101,7 +101,8 @@ struct fs {
 	struct fuse_session *session;
 	struct lanes lanes;
 	struct inode *root;
-	time_t started;
+	time_t started;	/* by the wall clock: the times of its own tree */
+	time_t started_monotonic;	/* of CLOCK_MONOTONIC, in seconds */
 
 	struct inode **buckets;	/* L */
 	size_t bucket_count;	/* L: a power of two */

@@ -12,9 +12,11 @@
  * Threads: main (the loop), libfuse's workers, the starter, the monitor's three.  Only main takes signals.
  */
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <fuse_log.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
@@ -24,8 +26,8 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <syslog.h>
 #include <time.h>
@@ -99,12 +101,14 @@ static void *start(void *arg)
 {
 	struct starter *starter = arg;
 	struct fs *fs = starter->fs;
-	struct statvfs st;
+	struct statfs st;
 	char state[128];
+	int rc = statfs(fs->options->mountpoint, &st) ? errno : 0;
 
-	if (statvfs(fs->options->mountpoint, &st)) {
+	/* If the loop could not begin, the mount may have gone again, and then what it was made on has answered. */
+	if (rc || st.f_type != FUSE_SUPER_MAGIC) {
 		fuse_log(FUSE_LOG_ERR, "cxlshmfs: %s: the mount does not answer: %s\n",
-			 fs->options->mountpoint, strerror(errno));
+			 fs->options->mountpoint, rc ? strerror(rc) : "it has ended");
 		starter->failed = 1;
 		pthread_kill(starter->main, SIGTERM);
 		return NULL;
@@ -145,9 +149,9 @@ static void end_starter(struct starter *starter)
 {
 	struct timespec limit;
 
-	clock_gettime(CLOCK_REALTIME, &limit);
+	clock_gettime(CLOCK_MONOTONIC, &limit);
 	limit.tv_sec++;
-	if (!pthread_timedjoin_np(starter->thread, NULL, &limit))
+	if (!pthread_clockjoin_np(starter->thread, NULL, CLOCK_MONOTONIC, &limit))
 		return;
 	fuse_session_destroy(starter->fs->session);
 	starter->fs->session = NULL;
@@ -277,8 +281,14 @@ static int run(const struct options *options, int pipe_fd)
 {
 	struct start_failure failure;
 	struct fs *fs;
+	void *frame;
 	int status;
 
+	/*
+	 * libfuse ends its threads with pthread_cancel(3), for which glibc loads libgcc_s the first time, and aborts if it cannot,
+	 * for want of address space or a descriptor.  So it is loaded here, while there are both.
+	 */
+	(void)backtrace(&frame, 1);
 	signal(SIGIO, SIG_IGN);	/* an open that meets a lease probe sends it */
 	if (start_fs(options, &fs, &failure)) {
 		fprintf(stderr, "cxlshmfs: %s\n", failure.text);

@@ -137,6 +137,7 @@ static int collect(struct fs *fs, struct figure *figures, size_t *count)
 	struct cxlshm_counters c;
 	struct cxlshm_pool_space space;
 	struct figure *f = figures;
+	struct timespec now;
 	int rc = cxlshm_counters(fs->pool, &c);
 
 	if (!rc)
@@ -162,7 +163,8 @@ static int collect(struct fs *fs, struct figure *figures, size_t *count)
 	GAUGE("extent_bytes", c.extent_bytes, "Bytes reserved in extents.");
 	GAUGE("daemon_passthrough", passthrough_ready(fs->passthrough, fs->session),
 	      "1 if the kernel reads, writes and maps extents without the daemon.");
-	GAUGE("daemon_uptime_seconds", (uint64_t)(time(NULL) - fs->started), "Since this mount was made.");
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	GAUGE("daemon_uptime_seconds", (uint64_t)(now.tv_sec - fs->started_monotonic), "Since this mount was made.");
 	GAUGE("daemon_inodes", daemon.inodes, "Inodes the kernel knows of.");
 	GAUGE("daemon_handles", daemon.handles, "Open files and directories.");
 	GAUGE("daemon_backing_files", daemon.backing, "Extents registered with the kernel.");

@@ -169,12 +169,15 @@ static int make_session(struct fs *fs, struct start_failure *failure)
 int start_fs(const struct options *options, struct fs **out, struct start_failure *failure)
 {
 	struct fs *fs = calloc(1, sizeof(*fs));
+	struct timespec now;
 	int rc;
 
 	if (!fs)
 		return fail(failure, OPTIONS_EXIT_SYSTEM, -ENOMEM, NULL, "out of memory");
 	fs->options = options;
 	fs->started = time(NULL);
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	fs->started_monotonic = now.tv_sec;
 	atomic_init(&fs->wake_due_ns, UINT64_MAX);
 	fs->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	fs->passthrough = passthrough_new();
