@@ -11,6 +11,7 @@
  */
 #include <time.h>
 
+#include "meanwhile.h"
 #include "neighbour.h"
 
 #define SLEEPS_MAX 100000u
@@ -67,4 +68,29 @@ int neighbour_recover(struct neighbour *n)
 	rc = cxlshm_recover(n->stage->pool, NULL);
 	pool->crash_hook = NULL;
 	return rc;
+}
+
+/* ---- did it do anything? ---- */
+
+extern struct may_site __start_may_sites[], __stop_may_sites[];	/* the linker's */
+
+void neighbour_note(uint8_t *succeeded)
+{
+	REQUIRE(__stop_may_sites - __start_may_sites < NEIGHBOUR_CALLS);
+	for (const struct may_site *site = __start_may_sites; site < __stop_may_sites; site++)
+		if (site->succeeded)
+			succeeded[site - __start_may_sites] = 1;
+}
+
+/* One whose every call is refused gets through any round, and has shown nothing.  (Short forms make too few rounds.) */
+unsigned neighbour_say_refused(const uint8_t *succeeded)
+{
+	unsigned refused = 0;
+
+	for (const struct may_site *site = __start_may_sites; site < __stop_may_sites; site++)
+		if (!succeeded[site - __start_may_sites]) {
+			refused++;
+			printf("FAILED: never succeeded beside the dead: %s:%u: %s\n", site->file, site->line, site->call);
+		}
+	return refused;
 }

@@ -7,6 +7,7 @@
 
 #include "crash.h"
 
+#define NEIGHBOUR_CALLS 512	/* more than may be refused (meanwhile.h) */
 #define NEIGHBOUR_PASSAGES 2	/* of one point in one recovery at which it works */
 
 struct neighbour {
@@ -25,5 +26,9 @@ void neighbour_work(struct neighbour *n);
 
 /* cxlshm_recover(), held up at the first passages of each of its points by a round. */
 int neighbour_recover(struct neighbour *n);
+
+/* Note which of its calls that may be refused have succeeded in this process; then, of all processes', say those that never did. */
+void neighbour_note(uint8_t *succeeded);
+unsigned neighbour_say_refused(const uint8_t *succeeded);
 
 #endif
