@@ -17,12 +17,14 @@
 #include <fuse_log.h>
 #include <limits.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -44,6 +46,7 @@ struct starter {
 	struct fs *fs;
 	pthread_t thread, main;
 	int pipe_fd;	/* -1 in the foreground */
+	int ended_fd;	/* an eventfd: the thread is at its end.  -1: there is no descriptor left for it */
 	int failed;	/* W: starter thread; R: main, after joining it */
 };
 
@@ -97,9 +100,8 @@ static void detach(int pipe_fd)
 	close(pipe_fd);
 }
 
-static void *start(void *arg)
+static void answer_and_tell(struct starter *starter)
 {
-	struct starter *starter = arg;
 	struct fs *fs = starter->fs;
 	struct statfs st;
 	char state[128];
@@ -111,7 +113,7 @@ static void *start(void *arg)
 			 fs->options->mountpoint, rc ? strerror(rc) : "it has ended");
 		starter->failed = 1;
 		pthread_kill(starter->main, SIGTERM);
-		return NULL;
+		return;
 	}
 	if (!passthrough_ready(fs->passthrough, fs->session))
 		fuse_log(FUSE_LOG_WARNING,
@@ -124,6 +126,15 @@ static void *start(void *arg)
 		 fs->options->mountpoint);
 	snprintf(state, sizeof(state), "READY=1\nMAINPID=%d\nSTATUS=Mounted", (int)getpid());
 	notify(state);
+}
+
+static void *start(void *arg)
+{
+	struct starter *starter = arg;
+
+	answer_and_tell(starter);
+	if (starter->ended_fd >= 0)
+		(void)eventfd_write(starter->ended_fd, 1);
 	return NULL;
 }
 
@@ -142,20 +153,24 @@ static int run_loop(struct fs *fs)
 }
 
 /*
- * Join the starter.  If it still waits for the mount, only closing the device ends that; it does not touch
- * the session any more then.
+ * Join the starter.  If it still waits for the mount a second from now, by no wall clock, only closing the device ends that;
+ * it does not touch the session any more then.
  */
 static void end_starter(struct starter *starter)
 {
-	struct timespec limit;
+	struct pollfd ended = {.fd = starter->ended_fd, .events = POLLIN};
+	int rc;
 
-	clock_gettime(CLOCK_MONOTONIC, &limit);
-	limit.tv_sec++;
-	if (!pthread_clockjoin_np(starter->thread, NULL, CLOCK_MONOTONIC, &limit))
-		return;
-	fuse_session_destroy(starter->fs->session);
-	starter->fs->session = NULL;
+	do
+		rc = poll(&ended, 1, 1000);
+	while (rc < 0 && errno == EINTR);
+	if (rc <= 0) {
+		fuse_session_destroy(starter->fs->session);
+		starter->fs->session = NULL;
+	}
 	pthread_join(starter->thread, NULL);
+	if (starter->ended_fd >= 0)
+		close(starter->ended_fd);
 }
 
 /*
@@ -202,9 +217,12 @@ static int serve(struct fs *fs, int pipe_fd)
 	}
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
+	starter.ended_fd = eventfd(0, EFD_CLOEXEC);
 	rc = pthread_create(&starter.thread, NULL, start, &starter);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (rc) {
+		if (starter.ended_fd >= 0)
+			close(starter.ended_fd);
 		fprintf(stderr, "cxlshmfs: cannot start a thread: %s\n", strerror(rc));
 		goto handlers;
 	}

@@ -331,6 +331,9 @@ static int try_next(const struct client *c, uint64_t dir, uint64_t *resume, stru
 			index[s->level] = on_path ? names_nibble(from, s->level) : 0;
 			continue;
 		}
+		/* Each position is behind the one before, or a listing of a damaged directory would not end. */
+		if (s->entry && s->hash - position(index, s->level) >= 1ull << 4 * (NAMES_LEVELS - 1 - s->level))
+			return -EUCLEAN;
 		if (s->entry && s->hash >= from) {
 			rc = read_inode(c, s);
 			if (rc == -EAGAIN)

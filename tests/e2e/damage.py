@@ -2,12 +2,13 @@
 """The installed programs on damaged pools: damage.py POOL FOLDER COUNT SEED
 
 Copies of POOL into FOLDER, in each a byte or an 8-byte word of its heap changed where there is something other than zeros.
-fsck looks, repairs and looks again, a daemon mounts what is damaged and is read, mkfs finds it and makes it anew.  Each
+A pool has its own id and key, so a seed does not repeat a case: with DAMAGE_KEEP=DIR those that fail are copied to DIR.  fsck looks, repairs and looks again, a daemon mounts what is damaged and is read, mkfs finds it and makes it anew.  Each
 ends by itself, with a status that its man page has, and says the pool's path when it refuses.
 """
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,16 +21,28 @@ failed = False
 seen = {"clean": 0, "repaired": 0, "left": 0, "mounted": 0, "refused": 0}
 
 
-def run(what, allowed, *command):
+def fail(what):
     global failed
+    print(f"FAIL {what}", flush=True)
+    failed = True
+    keep = os.environ.get("DAMAGE_KEEP")
+    if keep:
+        shutil.rmtree(f"{keep}/{n}", ignore_errors=True)
+        shutil.copytree(path, f"{keep}/{n}")
+        with open(f"{keep}/{n}/heap", "r+b") as f:
+            f.write(new)
+
+
+def run(what, allowed, *command):
+    done = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
-        status, text = done.returncode, (done.stdout + done.stderr).decode(errors="replace")
+        text = done.communicate(timeout=30)[0].decode(errors="replace")
+        status = done.returncode
     except subprocess.TimeoutExpired:
-        status, text = "no end", ""
+        os.killpg(done.pid, signal.SIGKILL)
+        status, text = "no end within 30 s", done.communicate()[0].decode(errors="replace")
     if status not in allowed or (status and command[0] != "fsck.cxlshm" and path not in text):
-        print(f"FAIL {what}: {' '.join(command)}: status {status}, not one of {allowed}: {text[-300:]}")
-        failed = True
+        fail(f"{what}: {' '.join(command)}: {status}, not one of {allowed}: {text[-300:]}")
     return status
 
 
@@ -50,18 +63,18 @@ for n in range(count):
     case = f"case {n} of seed {seed}, offset {at:#x}, kind {kind}"
     found = run(f"{case}, fsck", (0, 4, 8), "fsck.cxlshm", path)
     seen["clean" if found == 0 else "left"] += 1
-    mounted = run(f"{case}, mount", (0, 1), "cxlshmfs", path, f"{folder}/mnt")
+    mounted = run(f"{case}, mount", (0, 32), "cxlshmfs", path, f"{folder}/mnt")
     if mounted == 0:
         seen["mounted"] += 1
         run(f"{case}, reading", (0, 1, 2), "sh", "-c", f'find "$1" -type f -exec cat {{}} + >/dev/null || {{ echo {path}; exit 1; }}', "-", f"{folder}/mnt")
         run(f"{case}, umount", (0,), "umount", f"{folder}/mnt")
-        for _ in range(500):  # umount(8) comes back before the daemon has let go
+        limit = time.monotonic() + 20
+        while time.monotonic() < limit:  # umount(8) comes back before the daemon has let go
             if subprocess.run(["fsck.cxlshm", "-q", path], capture_output=True).returncode != 8:
                 break
             time.sleep(0.02)
         else:
-            print(f"FAIL {case}: the daemon has not let go of it")
-            failed = True
+            fail(f"{case}: the daemon has not let go of it")
     else:
         seen["refused"] += 1
     status = run(f"{case}, fsck --repair", (0, 1, 4, 8), "fsck.cxlshm", "--repair", path)

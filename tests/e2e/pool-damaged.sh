@@ -3,7 +3,7 @@
 # fsck.cxlshm, mkfs.cxlshm and the daemon, the programs themselves, on pools with one byte or word changed (damage.py):
 # statuses their man pages have, the path in what they say, an end.  tests/fuzz/flips.c does so much more often by their calls.
 . "$E2E_LIB/e2e.sh"
-case $CXLSHM_TEST_LENGTH in quick) count=25 ;; long) count=2000 ;; *) count=60 ;; esac
+case ${CXLSHM_TEST_LENGTH:-normal} in quick) count=25 ;; long) count=2000 ;; *) count=60 ;; esac
 make_pool "$POOL" 4M --plain
 mount_pool "$POOL"
 mkdir "$MNT/dir" "$MNT/dir/inner"

@@ -88,6 +88,7 @@ struct damage_outcome {
 	uint64_t left;	/* of a repair that said it left none: found behind it, or behind the use that followed */
 	int open_rc, join_rc;	/* of who used it */
 	int list_rc;	/* damage_list() behind the repair */
+	int endless;	/* a listing went back: it may never end */
 };
 
 /*

@@ -55,17 +55,21 @@ static void look(struct cxlshm_pool *pool)
 	(void)cxlshm_pool_info(pool, &info);
 }
 
-static void walk_names(struct cxlshm_client *c, cxlshm_ref dir, int depth, int *budget)
+/* Some names.  1 if a listing went back. */
+static int walk_names(struct cxlshm_client *c, cxlshm_ref dir, int depth, int *budget)
 {
 	struct cxlshm_dirent entry;
-	uint64_t position = 0;
+	uint64_t position = 0, before = 0;
+	int endless = 0;
 	cxlshm_ref ref;
 	char text[300];
 
-	while (--*budget > 0 && !cxlshm_readdir(c, dir, &position, &entry, &ref)) {
+	while (!endless && --*budget > 0 && !cxlshm_readdir(c, dir, &position, &entry, &ref)) {
 		struct cxlshm_stat st;
 		cxlshm_ref same;
 
+		endless = position <= before;
+		before = position;
 		(void)cxlshm_stat(c, ref, &st);
 		(void)cxlshm_readlink(c, ref, text, sizeof(text));
 		(void)cxlshm_listxattr(c, ref, text, sizeof(text));
@@ -73,9 +77,10 @@ static void walk_names(struct cxlshm_client *c, cxlshm_ref dir, int depth, int *
 		if (!cxlshm_lookup(c, dir, entry.name, 0, &same))
 			(void)cxlshm_release(c, same);
 		if (cxlshm_kind(c, ref) == CXLSHM_KIND_DIRECTORY && depth)
-			walk_names(c, ref, depth - 1, budget);
+			endless |= walk_names(c, ref, depth - 1, budget);
 		(void)cxlshm_release(c, ref);
 	}
+	return endless;
 }
 
 static void work_slots(struct cxlshm_client *c, const char *path, int cells)
@@ -232,13 +237,14 @@ void damage_use(const char *dir, struct damage_outcome *outcome)
 
 	outcome->open_rc = cxlshm_pool_open(dir, 0, &pool, NULL);
 	outcome->join_rc = -1;
+	outcome->endless = 0;
 	if (outcome->open_rc)
 		return;
 	look(pool);
 	outcome->join_rc = cxlshm_join(pool, "first", 0, &a);
 	if (!outcome->join_rc) {
 		(void)cxlshm_join(pool, "second", 0, &b);
-		walk_names(a, 0, 3, &budget);
+		outcome->endless = walk_names(a, 0, 3, &budget);
 		work_slots(a, "fields", 0);
 		work_slots(a, "dir/cells", 1);
 		work_queue(a, "queue");

@@ -72,6 +72,8 @@ static const struct flip found[] = {
 	{0x80a0, 13, 3}, {0x809d, 14, 0},
 	/* a file object whose header leads out of the pool */
 	{0x43a07, 6, 0},
+	/* an entry whose hash is the last there is: who lists began again behind it */
+	{0x42408, 0, 3}, {0x420a8, 0, 3},
 	/* by the daemon */
 	{0x421d8, 7, 2}, {0x42118, 5, 2},
 };
@@ -318,6 +320,8 @@ static void judge_use(const struct damage *d, const struct flip *f, const struct
 		wrong(d, f, "not opened", o->open_rc, stage);
 	else if (!o->open_rc && o->join_rc && (repaired || (o->join_rc != -EUCLEAN && o->join_rc != -EUSERS)))
 		wrong(d, f, "not joined", o->join_rc, stage);
+	if (o->endless)
+		wrong(d, f, "a listing goes back, and may not end", 0, stage);
 }
 
 static void judge_repair(const struct damage *d, const struct flip *f, const struct damage_outcome *o, unsigned stage)

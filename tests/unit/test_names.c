@@ -555,6 +555,15 @@ static void damaged_entries_are_reported_not_followed(void **state)
 		fails(cxlshm_unlink(p->c, 0, "a"), EUCLEAN);
 		memcpy(entry, &good, sizeof(good));
 	}
+	/* A hash that cannot lie where it does: behind the last one a listing would begin again. */
+	for (int i = 0; i < 2; i++) {
+		uint64_t position = 0;
+
+		entry->hash = i ? good.hash ^ 1ull << 56 : UINT64_MAX;
+		fails(cxlshm_readdir(p->c, 0, &position, &dirent, NULL), EUCLEAN);
+		assert_int_equal(position, 0);
+		entry->hash = good.hash;
+	}
 	ok(cxlshm_unlink(p->c, 0, "a"));
 }
 
