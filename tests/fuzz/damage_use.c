@@ -19,7 +19,8 @@ static int look_holder(void *arg, const struct cxlshm_holder *holder)
 
 struct looking {
 	struct cxlshm_pool *pool;
-	int objects;
+	uint64_t last;
+	int objects, endless;
 };
 
 static int look_object(void *arg, const struct cxlshm_object_info *info)
@@ -28,6 +29,8 @@ static int look_object(void *arg, const struct cxlshm_object_info *info)
 	struct cxlshm_object_info again;
 	int holders = 0;
 
+	l->endless |= info->id <= l->last;	/* in order, each once */
+	l->last = info->id;
 	(void)cxlshm_object_info(l->pool, info->id, &again);
 	if (l->objects++ % 16 == 0)
 		(void)cxlshm_each_holder(l->pool, info->id, look_holder, &holders);
@@ -41,7 +44,8 @@ static int look_client(void *arg, const struct cxlshm_client_info *info)
 	return 0;
 }
 
-static void look(struct cxlshm_pool *pool)
+/* 1 if a listing went back. */
+static int look(struct cxlshm_pool *pool)
 {
 	struct looking l = {.pool = pool};
 	struct cxlshm_counters counters;
@@ -53,6 +57,7 @@ static void look(struct cxlshm_pool *pool)
 	(void)cxlshm_counters(pool, &counters);
 	(void)cxlshm_pool_space(pool, &space);
 	(void)cxlshm_pool_info(pool, &info);
+	return l.endless;
 }
 
 /* Some names.  1 if a listing went back. */
@@ -240,11 +245,11 @@ void damage_use(const char *dir, struct damage_outcome *outcome)
 	outcome->endless = 0;
 	if (outcome->open_rc)
 		return;
-	look(pool);
+	outcome->endless = look(pool);
 	outcome->join_rc = cxlshm_join(pool, "first", 0, &a);
 	if (!outcome->join_rc) {
 		(void)cxlshm_join(pool, "second", 0, &b);
-		outcome->endless = walk_names(a, 0, 3, &budget);
+		outcome->endless |= walk_names(a, 0, 3, &budget);
 		work_slots(a, "fields", 0);
 		work_slots(a, "dir/cells", 1);
 		work_queue(a, "queue");
@@ -259,7 +264,7 @@ void damage_use(const char *dir, struct damage_outcome *outcome)
 		work_names(a);
 	}
 	(void)cxlshm_recover(pool, NULL);
-	look(pool);
+	outcome->endless |= look(pool);
 	if (b)
 		(void)cxlshm_leave(b);
 	cxlshm_pool_close(pool);
