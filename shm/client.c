@@ -191,6 +191,8 @@ static int claim_slot(struct pool *pool, uint32_t cid, const char *name, struct 
 	}
 	a64_store_release(&c->slot->reading, 0);
 	a64_store_release(&c->slot->taken_over, 0);
+	/* It is, but where a damaged slot looks free: then dir_move may name it, and all would wait for us for ever. */
+	a64_store_release(&c->slot->moving_dir, 0);
 	copy_name(c->slot->name, name ? name : program_invocation_short_name);
 	a64_store_relaxed(&c->slot->pid, (uint64_t)getpid());
 	clock_gettime(CLOCK_REALTIME, &now);

@@ -567,6 +567,26 @@ static void damaged_entries_are_reported_not_followed(void **state)
 	ok(cxlshm_unlink(p->c, 0, "a"));
 }
 
+/* Whoever takes a slot that was damaged to look free waits neither for itself, nor do others for it. */
+static void a_damaged_turn_makes_nobody_wait(void **state)
+{
+	struct names_pool *p = *state;
+	struct pool *pool = (struct pool *)p->pool;
+	uint32_t next = ((struct client *)p->c)->cid + 1;
+	struct cxlshm_client *other;
+
+	ok(cxlshm_mkdir(p->c, 0, "d", 0700, NULL));
+	a64_store_relaxed(&pool_slot(pool, next)->moving_dir, 1);
+	a128_store_release(&pool->shared->dir_move, (struct stamped){next, stamp_make(next, 1)});
+	ok(cxlshm_join(p->pool, "other", 0, &other));
+	assert_int_equal(((struct client *)other)->cid, next);
+	fails(cxlshm_rename(other, 0, "d", 0, "e", 0), EUCLEAN);
+	fails(cxlshm_rename(p->c, 0, "d", 0, "e", 0), EUCLEAN);
+	ok(cxlshm_leave(other));
+	a128_store_release(&pool->shared->dir_move, (struct stamped){0, stamp_make(next, 1)});
+	ok(cxlshm_rename(p->c, 0, "d", 0, "e", 0));
+}
+
 static void a_full_pool_refuses_and_stays_in_order(void **state)
 {
 	struct names_pool *p = *state;
@@ -612,6 +632,7 @@ int main(void)
 		TEST(a_change_in_a_directory_moves_its_times),
 		TEST(two_names_with_one_hash_do_not_fit),
 		TEST(damaged_entries_are_reported_not_followed),
+		TEST(a_damaged_turn_makes_nobody_wait),
 		TEST(a_full_pool_refuses_and_stays_in_order),
 	};
 
