@@ -7,7 +7,8 @@
 . "$E2E_LIB/e2e.sh"
 case ${CXLSHM_TEST_LENGTH:-normal} in quick) seconds=10 ;; long) seconds=1800 ;; *) seconds=25 ;; esac
 seed=${SOAK_SEED:-$(($(date +%s%N) % 1000000007))}
-make_pool "$POOL" 256M
+# Eight clients that each keep what they may of idle segments (README.md, Limits) fill 256 MiB now and then, and no call may say ENOSPC.
+make_pool "$POOL" 1G
 # Between two daemons the mount point shows: nothing must be done there and count as done in the pool.
 mount -t tmpfs -o ro soak "$MNT"
 mount_pool

@@ -88,7 +88,8 @@ rounds=$(((seconds - 2 * steady + 59) / 60))
 [ $rounds -gt 1 ] || rounds=2
 each=$(((seconds - 2 * steady) / rounds))
 echo "seed $seed, $rounds rounds of $each s: soak.sh --seconds $seconds --seed $seed"
-make_pool "$POOL" 256M
+# Eight clients that each keep what they may of idle segments (README.md, Limits) fill 256 MiB now and then, and no call may say ENOSPC.
+make_pool "$POOL" 1G
 # Between two daemons the mount point shows: nothing must be done there and count as done in the pool.
 mount -t tmpfs -o ro soak "$MNT"
 for ((round = 1; round <= rounds; round++)); do
