@@ -313,6 +313,10 @@ int tag_of(struct world *w, unsigned who, cxlshm_ref ref);
 /* A counted reference to what `from` holds, for `to`. */
 cxlshm_ref hand_over(struct world *w, unsigned from, cxlshm_ref ref, unsigned to);
 
+/* Has this actor's client left?  And, if it has not, release what it has in a row of v.ref. */
+int gone(struct world *w, unsigned me);
+void drop_row(struct world *w, unsigned me, uint32_t row);
+
 /* ---- search.c ---- */
 
 struct totals {	/* shared by the workers */

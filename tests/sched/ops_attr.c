@@ -20,11 +20,6 @@
 
 enum field { FIELD_MODE, FIELD_UID, FIELD_GID, FIELD_ATIME, FIELD_MTIME, FIELD_CTIME, FIELD_SIZE };	/* rows of v.token */
 
-static int gone(struct world *w, unsigned me)
-{
-	return me != OBSERVER && w->pool[me]->own[w->cid[me]] != w->client[me];
-}
-
 static void prepare(struct world *w)
 {
 	cxlshm_ref *a = &w->v.ref[OBSERVER][REF_A], f;

@@ -28,6 +28,20 @@ int tag_of(struct world *w, unsigned who, cxlshm_ref ref)
 	return *(volatile char *)bytes;
 }
 
+int gone(struct world *w, unsigned me)
+{
+	return me != OBSERVER && w->pool[me]->own[w->cid[me]] != w->client[me];
+}
+
+void drop_row(struct world *w, unsigned me, uint32_t row)
+{
+	cxlshm_ref ref = w->v.ref[me][row];
+
+	w->v.ref[me][row] = 0;
+	if (!gone(w, me) && ref)
+		expect(w, "release", cxlshm_release(actor(w, me), ref), 0);
+}
+
 cxlshm_ref hand_over(struct world *w, unsigned from, cxlshm_ref ref, unsigned to)
 {
 	cxlshm_ref copy = 0, out = 0;

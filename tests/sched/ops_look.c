@@ -13,11 +13,6 @@ enum { REF_KEPT, REF_HOLDER, REF_OWN, REF_OTHERS };
 #define TOKEN_HOLDER 1u
 #define TOKEN_OWN 2u	/* of each actor's own */
 
-static int gone(struct world *w, unsigned me)
-{
-	return w->pool[me]->own[w->cid[me]] != w->client[me];
-}
-
 static void prepare(struct world *w)
 {
 	cxlshm_ref *mine = w->v.ref[OBSERVER];
@@ -132,20 +127,11 @@ static void counters(struct world *w, unsigned me)
 
 /* ---- who changes something ---- */
 
-static void drop(struct world *w, unsigned me, uint32_t k)
-{
-	cxlshm_ref ref = w->v.ref[me][k];
-
-	w->v.ref[me][k] = 0;
-	if (!gone(w, me) && ref)
-		expect(w, "release", cxlshm_release(actor(w, me), ref), 0);
-}
-
 /* The others' object goes, if they have dropped it, and their own, if the others have. */
 static void free_op(struct world *w, unsigned me)
 {
-	drop(w, me, REF_OTHERS);
-	drop(w, me, REF_OWN);
+	drop_row(w, me, REF_OTHERS);
+	drop_row(w, me, REF_OWN);
 }
 
 static void attach_op(struct world *w, unsigned me)

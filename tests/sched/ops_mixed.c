@@ -34,11 +34,6 @@ enum {	/* rows of v.token; those of each actor up to 2 are area join's */
 };
 _Static_assert(TOKENS <= REFS, "v.token has no room for all");
 
-static int gone(struct world *w, unsigned me)
-{
-	return me != OBSERVER && w->pool[me]->own[w->cid[me]] != w->client[me];
-}
-
 static unsigned next(struct world *w, unsigned me)
 {
 	return (me + 1) % w->actors;
@@ -170,20 +165,11 @@ static void open_op(struct world *w, unsigned me)
 		borrow(w, me, &area_files, "getx");
 }
 
-static void drop(struct world *w, unsigned me, uint32_t row)
-{
-	cxlshm_ref ref = w->v.ref[me][row];
-
-	w->v.ref[me][row] = 0;
-	if (!gone(w, me) && ref)
-		expect(w, "release", cxlshm_release(actor(w, me), ref), 0);
-}
-
 /* With the handle: when all do that, the file goes. */
 static void unlink_op(struct world *w, unsigned me)
 {
 	borrow(w, me, &area_names, "rm_a");
-	drop(w, me, FILE_A);
+	drop_row(w, me, FILE_A);
 }
 
 static void rename_op(struct world *w, unsigned me)
@@ -271,8 +257,8 @@ static void import_op(struct world *w, unsigned me)
 
 static void free_op(struct world *w, unsigned me)
 {
-	drop(w, me, FREED);
-	drop(w, me, SHARED);
+	drop_row(w, me, FREED);
+	drop_row(w, me, SHARED);
 }
 
 static void alloc_op(struct world *w, unsigned me)

@@ -29,11 +29,6 @@ static cxlshm_ref dir_of(struct world *w, unsigned me, enum name_id name)
 	return dir < DIRS ? w->v.ref[me][row_of[dir]] : 0;
 }
 
-static int gone(struct world *w, unsigned me)
-{
-	return me != OBSERVER && w->pool[me]->own[w->cid[me]] != w->client[me];
-}
-
 static void prepare(struct world *w)
 {
 	cxlshm_ref *d = &w->v.ref[OBSERVER][DIR_D];

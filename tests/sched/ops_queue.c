@@ -59,11 +59,6 @@ static void prepare_one(struct world *w)
 	prepare(w, CXLSHM_SPSC);
 }
 
-static int gone(struct world *w, unsigned me)
-{
-	return me != OBSERVER && w->pool[me]->own[w->cid[me]] != w->client[me];
-}
-
 #define WAIT_NS 10000000	/* one sleep; nobody's time is over while anybody else can run */
 
 static int64_t waited_ns(void)

@@ -22,11 +22,6 @@ static void drop(struct world *w, unsigned me, uint32_t slot)
 }
 
 /* Has this actor left in an earlier operation of its program? */
-static int gone(struct world *w, unsigned me)
-{
-	return w->pool[me]->own[w->cid[me]] != w->client[me];
-}
-
 static void op_leave(struct world *w, unsigned me)
 {
 	if (!gone(w, me))
